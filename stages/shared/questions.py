@@ -1,0 +1,116 @@
+"""Questions with gold answers: the row that every stage reads, in verl's column layout."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.shared.errors import DataError
+from stages.shared.files import atomic_path
+
+Split = Literal["train", "profiling", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class SubQuestion:
+    """One hop of a multi-hop question, phrased on its own. `topic` as in `Question`."""
+
+    question: str
+    answers: tuple[str, ...]
+    topic: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question. `topic` names what a single-hop question is about; a multi-hop question has none ("")."""
+
+    question: str
+    answers: tuple[str, ...]
+    dataset: str
+    split: Split
+    topic: str = ""
+    hops: int = 1
+    parts: tuple[SubQuestion, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Hash of the normalised question: 16 hexadecimal digits."""
+        return question_id(self.question)
+
+
+def question_id(text: str) -> str:
+    """Digest of a question after normalisation, so that copies that differ in case, spaces or punctuation meet."""
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    words = re.sub(r"[^\w]+", " ", plain).split()
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]
+
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("question", pa.string()),
+        ("data_source", pa.string()),
+        ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+        ("ability", pa.string()),
+        ("reward_model", pa.struct([("style", pa.string()), ("ground_truth", pa.struct([("target", pa.list_(pa.string()))]))])),
+        ("extra_info", pa.struct([("split", pa.string()), ("index", pa.int64())])),
+        ("topic", pa.string()),
+        ("hops", pa.int64()),
+        ("parts", pa.list_(pa.struct([("question", pa.string()), ("answers", pa.list_(pa.string())), ("topic", pa.string())]))),
+    ]
+)  # fmt: skip
+
+
+def row(question: Question, index: int, prompt: str | None = None) -> dict[str, Any]:
+    """The question as a verl row; `prompt` is the user message, the bare question where none is given."""
+    return {
+        "id": question.id,
+        "question": question.question,
+        "data_source": question.dataset,
+        "prompt": [{"role": "user", "content": question.question if prompt is None else prompt}],
+        "ability": "qa",
+        "reward_model": {"style": "rule", "ground_truth": {"target": list(question.answers)}},
+        "extra_info": {"split": question.split, "index": index},
+        "topic": question.topic,
+        "hops": question.hops,
+        "parts": [{"question": p.question, "answers": list(p.answers), "topic": p.topic} for p in question.parts],
+    }
+
+
+def write_questions(path: Path, questions: Iterable[Question]) -> None:
+    """Write one split as parquet (schema `SCHEMA`), atomically."""
+    rows = [row(question, index) for index, question in enumerate(questions)]
+    with atomic_path(path) as part:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part)
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Read one split. Raises DataError when the file is missing or has another schema."""
+    try:
+        rows = pq.read_table(path, schema=SCHEMA).to_pylist()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; run the ingest stage first (`pointsman run`)") from error
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        raise DataError(f"{path} is not a table of questions: {error}; remove it and run the ingest stage again") from error
+    return [from_row(item) for item in rows]
+
+
+def from_row(item: dict[str, Any]) -> Question:
+    """The inverse of `row`."""
+    return Question(
+        question=item["question"],
+        answers=tuple(item["reward_model"]["ground_truth"]["target"]),
+        dataset=item["data_source"],
+        split=item["extra_info"]["split"],
+        topic=item["topic"],
+        hops=item["hops"],
+        parts=tuple(SubQuestion(p["question"], tuple(p["answers"]), p["topic"]) for p in item["parts"]),
+    )
