@@ -1,0 +1,98 @@
+"""The edge of every stage: parameters in, exit code out, one clear message when something is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from stages.shared.errors import BudgetError, PipelineError
+from stages.shared.files import write_json
+from stages.shared.params import Params, load_params
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a stage finds its inputs and leaves its outputs."""
+
+    root: Path
+
+    def artifacts(self, stage: str) -> Path:
+        """The folder of artifacts that DVC keeps for a stage."""
+        return self.root / "artifacts" / stage
+
+    def metrics(self, stage: str) -> Path:
+        """The stage's metrics file, tracked by git."""
+        return self.root / "metrics" / f"{stage}.json"
+
+    def runs(self, stage: str) -> Path:
+        """Where a stage keeps what it resumes from; outside DVC, which wipes outputs before it runs a stage."""
+        return self.state / "runs" / stage
+
+    def errors(self, stage: str) -> Path:
+        """What went wrong when the stage last failed; absent after a success."""
+        return self.state / "errors" / f"{stage}.json"
+
+    @property
+    def state(self) -> Path:
+        """Everything that is neither an artifact nor for git."""
+        return self.root / ".pointsman"
+
+
+def run_stage(name: str, work: Callable[[Params, Workspace], None], argv: Sequence[str] | None = None) -> int:
+    """Run a stage's work on the parameters named on the command line and return its exit code.
+
+    A PipelineError becomes a message on stderr and `.pointsman/errors/<name>.json` {kind, message, retryable}, which the
+    flow reads because DVC loses exit codes. SIGTERM unwinds like Ctrl-C, so that what the stage started is stopped too.
+    """
+    path = _parse(name, argv)
+    workspace = Workspace(Path.cwd())
+    workspace.errors(name).unlink(missing_ok=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _unwind)
+    try:
+        work(load_params(path), workspace)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; nothing is lost, the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except PipelineError as error:
+        return _report(name, workspace, error)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _report(name, workspace, _disk_full(error, workspace))
+    return 0
+
+
+def _parse(name: str, argv: Sequence[str] | None) -> Path:
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=f"The stage {name} of the pipeline.")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameters (default: %(default)s)")
+    path: Path = parser.parse_args(argv).params
+    return path
+
+
+def _unwind(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _disk_full(error: OSError, workspace: Workspace) -> BudgetError:
+    where = error.filename or workspace.root
+    return BudgetError(f"no disk space left while writing {where}; free some (`dvc gc -w` drops old artifacts) and run again")
+
+
+def _report(name: str, workspace: Workspace, error: PipelineError) -> int:
+    print(f"{name}: {error.kind} error: {error}", file=sys.stderr)
+    try:
+        write_json(
+            workspace.errors(name), {"kind": error.kind, "message": str(error), "retryable": error.retryable}
+        )
+    except OSError as second:
+        print(f"{name}: could not keep the error for the flow: {second}", file=sys.stderr)
+    return error.exit_code
