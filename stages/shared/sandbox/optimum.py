@@ -1,0 +1,155 @@
+"""The best that routing can do in the sandbox, computed from the parameters (no call is made).
+
+Two kinds of value stand side by side:
+
+expected
+    From the experts' parameters: the probability that an answer is right before its one draw (`experts.probability`).
+    What a policy can reach that knows every skill exactly, but not which answers came out right.
+realised
+    From the answers that the experts do give (`experts.is_correct`), as anything measured over HTTP sees them.
+
+and three ways of asking:
+
+direct
+    The whole question to one expert.
+decomposed
+    Each single-hop part to one expert, later parts about the true intermediate value. It is right when every part is:
+    for a chain that is exact, for a comparison it leaves out two wrong numbers that happen to order rightly.
+oracle
+    The better of the two for each question, with the best expert for every call. Realised, it is the cheapest plan whose
+    every answer is right ("cheapest-correct"); where no plan is right it asks nobody, and costs nothing.
+
+Costs are in millionths of a dollar: completion tokens x USD per 1M (paper, section 3.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from stages.shared.errors import DataError
+from stages.shared.params import Expert
+from stages.shared.questions import Question
+from stages.shared.sandbox.experts import Simulated, probability, respond
+from stages.shared.sandbox.language import understand
+from stages.shared.sandbox.world import Ask, World, split_ask
+
+
+@dataclass(frozen=True)
+class Value:
+    """Mean over questions."""
+
+    em: float
+    """Expected exact match."""
+    em_realised: float
+    """Exact match of the answers as they come out."""
+    cost: float
+    """Of the realised answers; of the oracle, over the questions that it answers."""
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """What can be had on a set of questions, and what can be had without looking at them."""
+
+    n: int
+    oracle: Value
+    fixed: dict[str, Value]
+    """Every expert asked everything, directly."""
+    fixed_decomposed: dict[str, Value]
+    """Every expert asked everything, part by part."""
+    random: Value
+    """A uniformly drawn expert, directly: the mean over experts."""
+
+    @property
+    def best_fixed(self) -> str:
+        """The expert of the highest expected direct exact match; the first of equals."""
+        return max(self.fixed, key=lambda name: self.fixed[name].em)
+
+
+@dataclass(frozen=True)
+class PlannedCall:
+    """One call of a plan."""
+
+    expert: str
+    query: str
+    reply: str
+    cost: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cheapest plan whose every answer is right: one direct call, or one a part."""
+
+    calls: tuple[PlannedCall, ...]
+
+    @property
+    def cost(self) -> float:
+        """Millionths of a dollar."""
+        return sum(call.cost for call in self.calls)
+
+
+def optimum(world: World, experts: Sequence[Expert], questions: Sequence[Question]) -> Optimum:
+    """The optimum over questions of this world. Raises DataError for none, or one that is not of this world."""
+    if not questions:
+        raise DataError("no questions to compute the optimum of; check ingest.sizes")
+    asks = [(question, meaning(world, question)) for question in questions]
+    fixed = {expert.name: _mean([_direct(world, expert, item, ask) for item, ask in asks]) for expert in experts}
+    split = {expert.name: _mean([_decomposed(world, expert, item, ask) for item, ask in asks]) for expert in experts}
+    return Optimum(len(asks), _oracle(world, experts, asks), fixed, split, _mean(list(fixed.values())))
+
+
+def meaning(world: World, question: Question) -> Ask:
+    """What a question of this world asks. Raises DataError for any other."""
+    ask = understand(world, question.question)
+    if ask is None:
+        raise DataError(f"{question.dataset}: {question.question!r} is not a question of the sandbox world "
+                        f"(seed {world.params.seed}); run the ingest stage again")  # fmt: skip
+    return ask
+
+
+def best_probability(world: World, experts: Sequence[Expert], ask: Ask) -> float:
+    """Expected exact match of the best routing of one ask, direct or decomposed, by the parameters alone."""
+    direct = max(probability(expert, ask) for expert in experts)
+    parts = math.prod(max(probability(expert, part) for expert in experts) for part in split_ask(world, ask))
+    return max(direct, parts)
+
+
+def cheapest_correct(world: World, experts: Sequence[Expert], question: Question) -> Plan | None:
+    """The cheapest plan whose every answer is right, or None where there is none."""
+    direct = _cheapest_call(world, experts, question.question)
+    parts = [_cheapest_call(world, experts, part.question) for part in question.parts]
+    found = [call for call in parts if call is not None]
+    plans = [Plan((direct,))] if direct is not None else []
+    if found and len(found) == len(parts):
+        plans.append(Plan(tuple(found)))
+    return min(plans, key=lambda plan: plan.cost, default=None)
+
+
+def _cheapest_call(world: World, experts: Sequence[Expert], query: str) -> PlannedCall | None:
+    answers = [(expert, respond(world, expert, query)) for expert in experts]
+    calls = [PlannedCall(expert.name, query, answer.text, answer.cost(expert)) for expert, answer in answers if answer.correct]
+    return min(calls, key=lambda call: call.cost, default=None)
+
+
+def _oracle(world: World, experts: Sequence[Expert], asks: Sequence[tuple[Question, Ask]]) -> Value:
+    expected = fmean(best_probability(world, experts, ask) for _, ask in asks)
+    plans = [plan for item, _ in asks if (plan := cheapest_correct(world, experts, item)) is not None]
+    return Value(expected, len(plans) / len(asks), fmean(plan.cost for plan in plans) if plans else 0.0)
+
+
+def _direct(world: World, expert: Expert, question: Question, ask: Ask) -> Value:
+    answer = respond(world, expert, question.question)
+    return Value(probability(expert, ask), float(answer.correct), answer.cost(expert))
+
+
+def _decomposed(world: World, expert: Expert, question: Question, ask: Ask) -> Value:
+    queries = [part.question for part in question.parts] or [question.question]
+    answers: list[Simulated] = [respond(world, expert, query) for query in queries]
+    expected = math.prod(probability(expert, part) for part in split_ask(world, ask))
+    return Value(expected, float(all(item.correct for item in answers)), sum(item.cost(expert) for item in answers))
+
+
+def _mean(values: Sequence[Value]) -> Value:
+    return Value(fmean(v.em for v in values), fmean(v.em_realised for v in values), fmean(v.cost for v in values))
