@@ -22,15 +22,21 @@ class Generation:
 class Generate(Protocol):
     """The policy: continues a context of token ids until a stop string, the end token or `max_tokens`."""
 
-    async def __call__(self, context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation: ...
+    async def __call__(self, context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+        """The tokens of one turn, at most `max_tokens`."""
+        ...
 
 
 class Tokenizer(Protocol):
     """The part of a transformers tokenizer that an episode needs."""
 
-    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]: ...
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        """Text to token ids."""
+        ...
 
-    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str: ...
+    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        """Token ids to text."""
+        ...
 
 
 @dataclass(frozen=True)

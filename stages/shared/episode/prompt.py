@@ -1,0 +1,91 @@
+"""The user message that opens an episode: candidates described, question asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, Protocol
+
+from stages.shared.episode.protocol import neutralise
+from stages.shared.episode.types import Roster, RosterEntry
+
+_INSTRUCTIONS = """\
+Answer the question at the end. You may ask the language models listed below for help before you answer.
+
+How to work:
+- First think, inside <think> and </think>. Think again each time you have received new information.
+- To ask a model, write <search> Model-Name: query </search>. Use one of the listed names exactly as it is written, \
+and a concrete, self-contained query of your own; never a placeholder.
+- Before each call, reason about what you still do not know and which model is the best for it: look at its measured \
+performance, its price and its speed.
+- The model's reply arrives between <information> and </information>. Do not write these two tags yourself. \
+A reply can be wrong.
+- You may call several times, at most {max_calls}. To ask different models about different parts of a hard question \
+is encouraged.
+- When you know the answer, give it alone, in a few words and with no explanation, inside <answer> and </answer>. \
+Nothing may follow it.
+
+The models:
+"""
+
+
+class ChatTokenizer(Protocol):
+    """A tokenizer that has a chat template."""
+
+    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any:
+        """The conversation as token ids."""
+        ...
+
+
+def render_prompt(question: str, roster: Roster, style: Literal["compact", "prose"], max_calls: int = 4) -> str:
+    """The user message: a table for a small policy (`compact`), or instructions in prose (paper, appendix)."""
+    asked = neutralise(" ".join(question.split()))
+    return _compact(asked, roster) if style == "compact" else _prose(asked, roster, max_calls)
+
+
+def chat_ids(tokenizer: ChatTokenizer, message: str) -> list[int]:
+    """Token ids of one user message in the tokenizer's own chat template, up to where the policy begins to write."""
+    conversation = [{"role": "user", "content": message}]
+    ids = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=True, return_dict=False)
+    return [int(token) for token in ids]
+
+
+def topics(roster: Roster) -> list[str]:
+    """Every topic that any candidate of the roster was measured on, sorted."""
+    return sorted({topic for entry in roster.entries for topic in entry.descriptor.skill})
+
+
+def percent(topic: str, entry: RosterEntry) -> int:
+    """Measured skill, in percent rounded to the nearest 5; 0 where it was not measured."""
+    skill = entry.descriptor.skill.get(topic)
+    return 0 if skill is None else 5 * _nearest(20 * skill.em)
+
+
+def _compact(question: str, roster: Roster) -> str:
+    def line(label: str, number: Callable[[RosterEntry], int]) -> str:
+        return f"{label} : " + " , ".join(f"{number(entry)} {entry.shown}" for entry in roster.entries)
+
+    rows = [line(topic, partial(percent, topic)) for topic in topics(roster)]
+    price = line("price", lambda entry: max(1, _nearest(10 * entry.descriptor.price)))
+    seconds = line("seconds", lambda entry: max(1, _nearest(entry.descriptor.latency_s)))
+    return "\n".join(["models", *rows, price, seconds, f"question : {question}"])
+
+
+def _prose(question: str, roster: Roster, max_calls: int) -> str:
+    models = "\n".join(_described(entry) for entry in roster.entries)
+    return f"{_INSTRUCTIONS.format(max_calls=max_calls)}{models}\n\nQuestion: {question}"
+
+
+def _described(entry: RosterEntry) -> str:
+    known = entry.descriptor
+    parts = [f"{known.price:g} USD per million output tokens", f"about {known.latency_s:.1f} s a call"]
+    if known.skill:
+        skills = (f"{topic} {100 * skill.em:.0f}%" for topic, skill in sorted(known.skill.items()))
+        parts.append("measured share of right answers: " + ", ".join(skills))
+    summary = neutralise(known.summary)
+    return f"- {entry.shown}: " + "; ".join(parts) + "." + (f" {summary}" if summary else "")
+
+
+def _nearest(value: float) -> int:
+    return math.floor(value + 0.5)
