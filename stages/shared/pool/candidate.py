@@ -52,6 +52,8 @@ class Reply:
     latency_s: float = 0.0
     """Seconds, by the provider's own measure where it reports one, by the wall clock otherwise."""
     attempts: int = 1
+    detail: str = ""
+    """Why a call failed, in words fit for a log; "" otherwise."""
 
     def cost(self, candidate: Candidate) -> float:
         """The paper's cost: completion tokens x USD per 1M, in millionths of a dollar (section 3.2)."""
