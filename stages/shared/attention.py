@@ -1,0 +1,229 @@
+"""Attention over keys and values that live in two places: a prompt that several rows share, and each row's own tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from stages.shared.network import Network
+
+GROWTH = 64
+SPARSE = 3
+"""Where fewer than one in so many stored rows is in use, copying those is cheaper than reading past the others."""
+
+
+class Store:
+    """Keys and values by layer: [rows, kv heads, tokens, size]; grows, never shrinks."""
+
+    def __init__(self, depth: int, heads: int, size: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.heads, self.size = heads, size
+        self.keys = [torch.zeros(0, heads, 0, size, device=device, dtype=dtype) for _ in range(depth)]
+        self.values = [torch.zeros(0, heads, 0, size, device=device, dtype=dtype) for _ in range(depth)]
+
+    @property
+    def rows(self) -> int:
+        """How many rows there is room for."""
+        return self.keys[0].shape[0]
+
+    def fit(self, rows: int, tokens: int) -> None:
+        """Make room for at least `rows` of `tokens`."""
+        have_rows, have_tokens = self.keys[0].shape[0], self.keys[0].shape[2]
+        if rows <= have_rows and tokens <= have_tokens:
+            return
+        shape = (max(rows, have_rows), self.heads, max(-(-tokens // GROWTH) * GROWTH, have_tokens), self.size)
+        for side in (self.keys, self.values):
+            for layer, old in enumerate(side):
+                side[layer] = old.new_zeros(shape)
+                side[layer][:have_rows, :, :have_tokens] = old
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which new tokens belong to which row, and what they may see; flat token order is row after row."""
+
+    rows: list[int]
+    prompts: list[int]
+    row: torch.Tensor
+    """[rows] index into the row store."""
+    prompt: torch.Tensor
+    """[rows] index into the prompt store."""
+    prompt_length: torch.Tensor
+    place: torch.Tensor
+    """[rows] order of the row among those of its prompt."""
+    share: int
+    """Most rows that one prompt has."""
+    owner: torch.Tensor
+    """[N] position in `rows` of each new token."""
+    offset: torch.Tensor
+    """[N] place of each new token after its row's prompt."""
+    turn: torch.Tensor
+    """[N] place of each new token among its row's new tokens."""
+    positions: torch.Tensor
+    """[N] place in the whole sequence."""
+    last: torch.Tensor
+    """[rows] flat index of each row's newest token."""
+    longest_prompt: int
+    width: int
+    """Tokens of the longest row after its prompt."""
+    single: bool
+    """One new token a row."""
+
+    @staticmethod
+    def build(
+        rows: list[int], prompts: list[int], prompt_lengths: list[int], starts: list[int], counts: list[int]
+    ) -> Layout:
+        """From lists of one entry a row: store indices, prompt lengths, cached tokens after it, new tokens."""
+        seen: dict[int, int] = {}
+        place = []
+        for slot in prompts:
+            place.append(seen.get(slot, 0))
+            seen[slot] = place[-1] + 1
+        count, start, length = torch.tensor(counts), torch.tensor(starts), torch.tensor(prompt_lengths)
+        owner = torch.repeat_interleave(torch.arange(len(rows)), count)
+        ends = count.cumsum(0)
+        turn = torch.arange(len(owner)) - (ends - count)[owner]
+        offset = start[owner] + turn
+        return Layout(
+            rows=rows, prompts=prompts, row=torch.tensor(rows), prompt=torch.tensor(prompts), prompt_length=length,
+            place=torch.tensor(place), share=max(seen.values()), owner=owner, offset=offset, turn=turn,
+            positions=length[owner] + offset, last=ends - 1, longest_prompt=max(prompt_lengths),
+            width=int((start + count).max()), single=max(counts) == 1,
+        )  # fmt: skip
+
+
+def attend_prompts(network: Network, store: Store, prompts: Sequence[Sequence[int]], slots: Sequence[int]) -> None:
+    """Compute the keys and values of whole prompts into their slots of `store`."""
+    lengths = torch.tensor([len(tokens) for tokens in prompts])
+    owner = torch.repeat_interleave(torch.arange(len(prompts)), lengths)
+    place = torch.arange(len(owner)) - (lengths.cumsum(0) - lengths)[owner]
+    width, where = int(lengths.max()), torch.tensor(slots)
+
+    def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        padded = [_pad(x, owner, place, len(prompts), width) for x in (q, k, v)]
+        store.keys[layer][where, :, :width] = padded[1]
+        store.values[layer][where, :, :width] = padded[2]
+        out = F.scaled_dot_product_attention(*padded, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+        return out[owner, :, place]
+
+    network.hidden(torch.tensor([token for tokens in prompts for token in tokens]), place, attend)
+
+
+def attend_one(
+    prompts: Store, own: Store, layout: Layout, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+) -> torch.Tensor:
+    """Attention of one new token a row; the rows of a prompt read its keys together."""
+    _write(own, layout, layer, k, v)
+    kv = k.shape[1]
+    queries = (q * q.shape[-1] ** -0.5).view(len(q), kv, -1, q.shape[-1])
+    prompt = _Shared(prompts, layout, layer, queries)
+    rows = _Own(own, layout, layer)
+    scores = torch.cat((prompt.scores(), rows.scores(queries)), dim=-1)
+    weights = (scores + _visible(layout, scores.dtype)[:, None, None]).softmax(-1)
+    split = layout.longest_prompt
+    return (prompt.mix(weights[..., :split]) + rows.mix(weights[..., split:])).reshape(q.shape)
+
+
+def attend_many(
+    prompts: Store, own: Store, layout: Layout, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+) -> torch.Tensor:
+    """Attention where rows bring several new tokens, as after an observation."""
+    _write(own, layout, layer, k, v)
+    keys, values = (
+        torch.cat((a[layer][layout.prompt, :, : layout.longest_prompt], b[layer][layout.row, :, : layout.width]), dim=2)
+        for a, b in ((prompts.keys, own.keys), (prompts.values, own.values))
+    )
+    most = int(layout.turn.max()) + 1
+    queries = _pad(q, layout.owner, layout.turn, len(layout.rows), most)
+    newest = torch.full((len(layout.rows), most), layout.width)
+    newest[layout.owner, layout.turn] = layout.offset
+    after = torch.arange(layout.width)[None, None] <= newest[:, :, None]
+    before = (torch.arange(layout.longest_prompt)[None] < layout.prompt_length[:, None])[:, None].expand(-1, most, -1)
+    mask = torch.cat((before, after), dim=-1)[:, None]
+    out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+    return out[layout.owner, :, layout.turn]
+
+
+class _Shared:
+    """The part of attention that goes to prompts: one matrix product a prompt, however many rows read it."""
+
+    def __init__(self, store: Store, layout: Layout, layer: int, queries: torch.Tensor) -> None:
+        length = layout.longest_prompt
+        self.prompt, self.place = layout.prompt, layout.place
+        self.keys, self.values = store.keys[layer][:, :, :length], store.values[layer][:, :, :length]
+        used = torch.unique(layout.prompt)
+        if len(used) * SPARSE < store.rows:
+            self.keys, self.values = self.keys[used], self.values[used]
+            self.prompt = torch.searchsorted(used, layout.prompt)
+        count, kv, group, size = queries.shape
+        self.shape = (self.keys.shape[0], layout.share, kv, group)
+        grouped = queries.new_zeros(*self.shape, size)
+        grouped[self.prompt, self.place] = queries
+        self.queries = self._rows(grouped)
+
+    def _rows(self, grouped: torch.Tensor) -> torch.Tensor:
+        prompts, share, kv, group = self.shape
+        return grouped.permute(0, 2, 1, 3, 4).reshape(prompts, kv, share * group, -1)
+
+    def _back(self, rows: torch.Tensor) -> torch.Tensor:
+        prompts, share, kv, group = self.shape
+        return rows.view(prompts, kv, share, group, -1).permute(0, 2, 1, 3, 4)[self.prompt, self.place]
+
+    def scores(self) -> torch.Tensor:
+        """[rows, kv heads, queries a kv head, prompt tokens]."""
+        return self._back(self.queries @ self.keys.transpose(-1, -2))
+
+    def mix(self, weights: torch.Tensor) -> torch.Tensor:
+        """Values weighted: [rows, kv heads, queries a kv head, size]."""
+        grouped = weights.new_zeros(*self.shape, weights.shape[-1])
+        grouped[self.prompt, self.place] = weights
+        return self._back(self._rows(grouped) @ self.values)
+
+
+class _Own:
+    """The part of attention that goes to each row's own tokens."""
+
+    def __init__(self, store: Store, layout: Layout, layer: int) -> None:
+        self.keys = store.keys[layer][:, :, : layout.width]
+        self.values = store.values[layer][:, :, : layout.width]
+        self.row = layout.row
+        if len(layout.rows) * SPARSE < store.rows:
+            self.keys, self.values = self.keys[self.row], self.values[self.row]
+            self.row = torch.arange(len(layout.rows))
+
+    def _spread(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) == self.keys.shape[0] and bool((self.row == torch.arange(len(x))).all()):
+            return x
+        return x.new_zeros(self.keys.shape[0], *x.shape[1:]).index_copy_(0, self.row, x)
+
+    def scores(self, queries: torch.Tensor) -> torch.Tensor:
+        """[rows, kv heads, queries a kv head, own tokens]."""
+        return (self._spread(queries) @ self.keys.transpose(-1, -2))[self.row]
+
+    def mix(self, weights: torch.Tensor) -> torch.Tensor:
+        """Values weighted: [rows, kv heads, queries a kv head, size]."""
+        return (self._spread(weights) @ self.values)[self.row]
+
+
+def _write(store: Store, layout: Layout, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
+    where = layout.row[layout.owner]
+    store.keys[layer][where, :, layout.offset] = k
+    store.values[layer][where, :, layout.offset] = v
+
+
+def _visible(layout: Layout, dtype: torch.dtype) -> torch.Tensor:
+    """Additive mask [rows, prompt tokens + own tokens]."""
+    prompt = torch.arange(layout.longest_prompt)[None] < layout.prompt_length[:, None]
+    own = torch.arange(layout.width)[None] <= layout.offset[:, None]
+    return torch.zeros(len(layout.rows), layout.longest_prompt + layout.width, dtype=dtype).masked_fill_(
+        ~torch.cat((prompt, own), dim=-1), float("-inf")
+    )
+
+
+def _pad(x: torch.Tensor, owner: torch.Tensor, place: torch.Tensor, rows: int, width: int) -> torch.Tensor:
+    """Flat [N, heads, size] to padded [rows, heads, width, size]."""
+    padded = x.new_zeros(rows, width, *x.shape[1:])
+    padded[owner, place] = x
+    return padded.transpose(1, 2)

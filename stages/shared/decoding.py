@@ -1,0 +1,225 @@
+"""Continuous batched generation with a KV cache that turns of one episode, and episodes of one prompt, share.
+
+Every step feeds each running sequence what it has not seen yet (one sampled token, or a whole observation) and samples
+the next token of all. A prompt is computed once for all episodes that start from it; a sequence that stopped keeps its
+keys and values, so that the next turn of its episode costs the observation only. Nothing waits for a slower neighbour.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from stages.shared.attention import Layout, Store, attend_many, attend_one, attend_prompts
+from stages.shared.episode.types import Generation
+from stages.shared.network import Network
+from stages.shared.policy import end_ids
+from stages.shared.sampling import sample
+from stages.shared.stops import StopFinder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PREFILL_TOKENS = 16_384
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One generation asked for."""
+
+    context: tuple[int, ...]
+    max_tokens: int
+    stop: tuple[str, ...]
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(eq=False)
+class _Prompt:
+    """Tokens whose keys and values several rows share."""
+
+    tokens: tuple[int, ...]
+    slot: int
+    rows: set[int] = field(default_factory=set)
+
+
+@dataclass(eq=False)
+class _Row:
+    """One sequence: `tokens` follow the prompt; the first `cached` of them have keys and values."""
+
+    index: int
+    prompt: _Prompt
+    tokens: list[int]
+    cached: int = 0
+    request: Request | None = None
+    start: int = 0
+    log_probs: list[float] = field(default_factory=list)
+    uniforms: random.Random = field(default_factory=random.Random)
+    used: int = 0
+
+
+class Decoder:
+    """The synchronous heart of `BatchedGenerator`: requests in, generations out, one step at a time."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_rows: int = 256) -> None:
+        self.model = model
+        self.max_rows = max_rows
+        self._network = Network(model)
+        self._ends = end_ids(model, tokenizer)
+        self._stops = StopFinder(tokenizer, model.config.vocab_size)
+        self._clock = 0
+        self._active: list[_Row] = []
+        self._waiting: list[Request] = []
+        self.forget()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self._active or self._waiting)
+
+    def forget(self) -> None:
+        """Drop every cached key and value, as after a change of weights. Running requests start anew."""
+        self._waiting = [row.request for row in self._active if row.request is not None] + self._waiting
+        self._active = []
+        self._rows: dict[int, _Row] = {}
+        self._prompts: dict[tuple[int, ...], _Prompt] = {}
+        shape = (self._network.depth, self._network.kv_heads, self._network.size)
+        self._prompt_store = Store(*shape, self._network.device, self._network.dtype)
+        self._row_store = Store(*shape, self._network.device, self._network.dtype)
+
+    def load_weights(self, weights: dict[str, torch.Tensor]) -> None:
+        """Replace the model's weights, by name; cached keys and values are dropped."""
+        result = self.model.load_state_dict(weights, strict=False)
+        if result.unexpected_keys:
+            raise KeyError(f"weights that the policy does not have: {', '.join(result.unexpected_keys[:5])}")
+        self.forget()
+
+    @torch.inference_mode()
+    def step(self, requests: Sequence[Request] = ()) -> list[tuple[Request, Generation]]:
+        """Take in new requests, advance every running one by a token, and return those that ended."""
+        self._clock += 1
+        self._waiting.extend(requests)
+        self._admit()
+        if not self._active:
+            return []
+        chosen, scores = self._next_tokens()
+        done = []
+        for row, token, score in zip(self._active, chosen, scores, strict=True):
+            row.tokens.append(token)
+            row.log_probs.append(score)
+            finish = self._finish(row, token)
+            if finish is not None:
+                done.append(self._park(row, finish))
+        if done:
+            self._active = [row for row in self._active if row.request is not None]
+        return done
+
+    def _admit(self) -> None:
+        taken = self._waiting[: self.max_rows - len(self._active)]
+        self._waiting = self._waiting[len(taken) :]
+        if not taken:
+            return
+        by_length = Counter(len(prompt.tokens) for prompt in self._prompts.values())
+        fresh: list[_Prompt] = []
+        for request in taken:
+            row = self._resume(request, by_length) or self._allocate(request, fresh)
+            row.request, row.start, row.log_probs = request, len(row.tokens), []
+            row.uniforms = random.Random(request.seed)
+            self._active.append(row)
+        self._prefill(fresh)
+
+    def _resume(self, request: Request, lengths: Iterable[int]) -> _Row | None:
+        """The idle row that has most of the context cached already."""
+        best: _Row | None = None
+        for length in lengths:
+            prompt = self._prompts.get(request.context[:length])
+            for index in prompt.rows if prompt is not None else ():
+                row = self._rows[index]
+                end = length + row.cached
+                fits = row.request is None and row.cached > 0 and end < len(request.context)
+                if fits and tuple(row.tokens[: row.cached]) == request.context[length:end]:
+                    best = row if best is None or row.cached > best.cached else best
+        if best is not None:
+            best.tokens = list(request.context[len(best.prompt.tokens) :])
+        return best
+
+    def _allocate(self, request: Request, fresh: list[_Prompt]) -> _Row:
+        index = len(self._rows) if len(self._rows) < self.max_rows else self._evict()
+        tokens = request.context[:-1]
+        prompt = self._prompts.get(tokens)
+        if prompt is None:
+            taken = {known.slot for known in self._prompts.values()}
+            slot = next(slot for slot in range(self.max_rows) if slot not in taken)
+            prompt = self._prompts[tokens] = _Prompt(tokens, slot)
+            fresh.append(prompt)
+        prompt.rows.add(index)
+        row = self._rows[index] = _Row(index, prompt, [request.context[-1]])
+        return row
+
+    def _evict(self) -> int:
+        """Free the row that has been idle longest, and its prompt when that was its last row."""
+        row = min((row for row in self._rows.values() if row.request is None), key=lambda row: row.used)
+        row.prompt.rows.discard(row.index)
+        if not row.prompt.rows:
+            del self._prompts[row.prompt.tokens]
+        del self._rows[row.index]
+        return row.index
+
+    def _prefill(self, prompts: list[_Prompt]) -> None:
+        filled = [prompt for prompt in prompts if prompt.tokens]
+        while filled:
+            width = max(len(prompt.tokens) for prompt in filled)
+            batch, filled = filled[: max(1, PREFILL_TOKENS // width)], filled[max(1, PREFILL_TOKENS // width) :]
+            self._prompt_store.fit(max(prompt.slot for prompt in batch) + 1, width)
+            attend_prompts(
+                self._network, self._prompt_store, [prompt.tokens for prompt in batch], [prompt.slot for prompt in batch]
+            )
+
+    def _next_tokens(self) -> tuple[list[int], list[float]]:
+        rows = self._active
+        fed = [row.tokens[row.cached :] for row in rows]
+        layout = Layout.build(
+            rows=[row.index for row in rows],
+            prompts=[row.prompt.slot for row in rows],
+            prompt_lengths=[len(row.prompt.tokens) for row in rows],
+            starts=[row.cached for row in rows],
+            counts=[len(tokens) for tokens in fed],
+        )
+        self._row_store.fit(max(layout.rows) + 1, layout.width)
+        self._prompt_store.fit(max(layout.prompts) + 1, 1)
+        attend = attend_one if layout.single else attend_many
+        hidden = self._network.hidden(
+            torch.tensor([token for tokens in fed for token in tokens]),
+            layout.positions,
+            lambda layer, q, k, v: attend(self._prompt_store, self._row_store, layout, layer, q, k, v),
+        )
+        for row, tokens in zip(rows, fed, strict=True):
+            row.cached += len(tokens)
+            row.used = self._clock
+        logits = self._network.logits(hidden if layout.single else hidden[layout.last])
+        requests = [row.request for row in rows if row.request is not None]
+        return sample(
+            logits,
+            [request.temperature for request in requests],
+            [request.top_p for request in requests],
+            [row.uniforms.random() for row in rows],
+        )
+
+    def _finish(self, row: _Row, token: int) -> str | None:
+        assert row.request is not None
+        if token in self._ends or self._stops.completes(token, row.tokens, row.start, row.request.stop):
+            return "stop"
+        return "length" if len(row.log_probs) >= row.request.max_tokens else None
+
+    def _park(self, row: _Row, finish: str) -> tuple[Request, Generation]:
+        assert row.request is not None
+        request, row.request = row.request, None
+        kind = "stop" if finish == "stop" else "length"
+        return request, Generation(tuple(row.tokens[row.start :]), tuple(row.log_probs), kind)
+

@@ -1,0 +1,86 @@
+"""Llama-shaped transformers, run token by token without padding: one set of layers under generation and training.
+
+transformers' own forward pads a batch and moves its KV cache on every step, which costs a small model most of its time.
+Here tokens of many sequences lie in one flat list; only attention, which a caller supplies, knows who sees whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from stages.shared.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+FAMILIES = ("llama", "qwen2")
+Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(layer, queries [N, heads, size], keys [N, kv heads, size], values) -> [N, heads, size]."""
+
+
+class Network:
+    """The layers of a transformers model, by reference: an update of the model's weights is seen at once."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        config = model.config
+        if config.model_type not in FAMILIES:
+            raise ConfigurationError(
+                f"a {config.model_type} model cannot run on the CPU backend, which knows {' and '.join(FAMILIES)}; "
+                "choose such a policy, or train.backend: gpu"
+            )
+        self.body = model.get_submodule("model")
+        self.layers = self.body.get_submodule("layers")
+        self.heads = config.num_attention_heads
+        self.kv_heads = config.num_key_value_heads
+        self.size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self.eps = config.rms_norm_eps
+        self.depth = config.num_hidden_layers
+        head = model.get_output_embeddings()
+        self.head = head if head is not None else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.body.embed_tokens.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are."""
+        return self.body.embed_tokens.weight.dtype
+
+    def hidden(self, tokens: torch.Tensor, positions: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """Final hidden states [N, width] of flat `tokens` [N] that stand at `positions` [N] of their sequences."""
+        x = self.body.embed_tokens(tokens)
+        cos, sin = self.body.rotary_emb(x, positions[None])
+        cos, sin = cos[0][:, None], sin[0][:, None]
+        for index, layer in enumerate(self.layers):
+            x = x + self._attention(index, layer, x, cos, sin, attend)
+            y = F.rms_norm(x, (x.shape[-1],), layer.post_attention_layernorm.weight, self.eps)
+            mlp = layer.mlp
+            x = x + mlp.down_proj(F.silu(mlp.gate_proj(y)) * mlp.up_proj(y))
+        return F.rms_norm(x, (x.shape[-1],), self.body.norm.weight, self.eps)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Scores of the next token, fp32, [N, vocabulary]."""
+        assert self.head is not None, "a value model has no logits"
+        return self.head(hidden).float()
+
+    def _attention(
+        self, index: int, layer: torch.nn.Module, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attend
+    ) -> torch.Tensor:
+        own = layer.self_attn
+        y = F.rms_norm(x, (x.shape[-1],), layer.input_layernorm.weight, self.eps)
+        queries = rotate(own.q_proj(y).view(-1, self.heads, self.size), cos, sin)
+        keys = rotate(own.k_proj(y).view(-1, self.kv_heads, self.size), cos, sin)
+        values = own.v_proj(y).view(-1, self.kv_heads, self.size)
+        return own.o_proj(attend(index, queries, keys, values).reshape(x.shape[0], -1))
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary position embedding in the half-split layout (Su et al. 2021); x [N, heads, size], cos and sin [N, 1, size]."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
