@@ -13,8 +13,9 @@ MANIFEST = "manifest.json"
 
 
 def write_manifest(folder: Path, schema: str) -> None:
-    """Write `manifest.json`: the schema, as in `pointsman/questions/1`, and sha256 and bytes of every file below `folder`."""
-    files = {name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in _files(folder)}
+    """Write `manifest.json`: the schema, as in `pointsman/questions/1`, and sha256 and bytes of every file."""
+    paths = {name: folder / name for name in _files(folder)}
+    files = {name: {"sha256": sha256(path), "bytes": path.stat().st_size} for name, path in paths.items()}
     write_json(folder / MANIFEST, {"schema": schema, "files": files})
 
 
@@ -29,11 +30,10 @@ def verify_manifest(folder: Path, schema: str | None = None) -> None:
     listed, found = manifest["files"], set(_files(folder))
     faults = [f"{name}: missing" for name in sorted(set(listed) - found)]
     faults += [f"{name}: not in the manifest" for name in sorted(found - set(listed))]
-    faults += [
-        f"{name}: content changed" for name in sorted(found & set(listed)) if sha256(folder / name) != listed[name]["sha256"]
-    ]
+    common = sorted(found & set(listed))
+    faults += [f"{name}: content changed" for name in common if sha256(folder / name) != listed[name]["sha256"]]
     if faults:
-        raise IntegrityError(f"{folder} is not what its manifest says:\n  " + "\n  ".join(faults) + f"\n{_way_out(folder)}")
+        raise IntegrityError("\n  ".join([f"{folder} is not what its manifest says:", *faults, _way_out(folder)]))
 
 
 def _files(folder: Path) -> list[str]:

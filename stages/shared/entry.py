@@ -49,8 +49,8 @@ class Workspace:
 def run_stage(name: str, work: Callable[[Params, Workspace], None], argv: Sequence[str] | None = None) -> int:
     """Run a stage's work on the parameters named on the command line and return its exit code.
 
-    A PipelineError becomes a message on stderr and `.pointsman/errors/<name>.json` {kind, message, retryable}, which the
-    flow reads because DVC loses exit codes. SIGTERM unwinds like Ctrl-C, so that what the stage started is stopped too.
+    A PipelineError becomes a message on stderr and `.pointsman/errors/<name>.json` {kind, message, retryable}, which
+    the flow reads because DVC loses exit codes. SIGTERM unwinds like Ctrl-C, so that what the stage started stops too.
     """
     path = _parse(name, argv)
     workspace = Workspace(Path.cwd())
@@ -84,15 +84,15 @@ def _unwind(number: int, frame: FrameType | None) -> None:
 
 def _disk_full(error: OSError, workspace: Workspace) -> BudgetError:
     where = error.filename or workspace.root
-    return BudgetError(f"no disk space left while writing {where}; free some (`dvc gc -w` drops old artifacts) and run again")
+    return BudgetError(
+        f"no disk space left, writing {where}; free some (`dvc gc -w` drops old artifacts) and run again"
+    )
 
 
 def _report(name: str, workspace: Workspace, error: PipelineError) -> int:
     print(f"{name}: {error.kind} error: {error}", file=sys.stderr)
     try:
-        write_json(
-            workspace.errors(name), {"kind": error.kind, "message": str(error), "retryable": error.retryable}
-        )
+        write_json(workspace.errors(name), {"kind": error.kind, "message": str(error), "retryable": error.retryable})
     except OSError as second:
         print(f"{name}: could not keep the error for the flow: {second}", file=sys.stderr)
     return error.exit_code

@@ -55,14 +55,12 @@ class HubSource(Section):
     repo: str = "RUC-NLPIR/FlashRAG_datasets"
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
     """The commit to read: a branch name would not be reproducible."""
-    train_split: dict[Dataset, str] = Field(default_factory=lambda: {"nq": "train", "hotpotqa": "train"})
+    train_split: dict[Dataset, str] = {"nq": "train", "hotpotqa": "train"}
     """Data set -> split for training, profiling and validation."""
-    test_split: dict[Dataset, str] = Field(
-        default_factory=lambda: {
-            "nq": "test", "triviaqa": "test", "popqa": "test", "bamboogle": "test",
-            "hotpotqa": "dev", "2wikimultihopqa": "dev", "musique": "dev",
-        }
-    )  # fmt: skip
+    test_split: dict[Dataset, str] = {
+        "nq": "test", "triviaqa": "test", "popqa": "test", "bamboogle": "test",
+        "hotpotqa": "dev", "2wikimultihopqa": "dev", "musique": "dev",
+    }  # fmt: skip
     """Data set -> split for the test sets."""
 
 

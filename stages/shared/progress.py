@@ -110,4 +110,6 @@ def _bar() -> Bar:
 
     columns = ("[bold]{task.description}", "{task.fields[unit]}", "[dim]{task.fields[note]}")
     name, unit, note = (TextColumn(column) for column in columns)
-    return Progress(name, BarColumn(), MofNCompleteColumn(), unit, TimeElapsedColumn(), note, console=Console(stderr=True))
+    return Progress(
+        name, BarColumn(), MofNCompleteColumn(), unit, TimeElapsedColumn(), note, console=Console(stderr=True)
+    )

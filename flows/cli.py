@@ -1,0 +1,226 @@
+"""The command `pointsman`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stages.shared.errors import ConfigurationError, PipelineError
+
+INTERRUPTED = 130
+P = ParamSpec("P")
+app = typer.Typer(
+    name="pointsman",
+    help="Learn to route questions between LLMs: questions in, a trained, evaluated, published router out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console()
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 a run failed, 2 something to configure, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    app()
+
+
+def command(work: Callable[P, None]) -> Callable[P, None]:
+    """Make a function a command of `pointsman` whose errors are one clear message and an exit code."""
+
+    @functools.wraps(work)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            work(*args, **kwargs)
+        except PipelineError as error:
+            _complain(str(error))
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as stop:
+            _complain("interrupted; nothing is lost, `pointsman run` goes on from here")
+            raise typer.Exit(INTERRUPTED) from stop
+
+    app.command()(guarded)
+    return guarded
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"pointsman {installed('pointsman')}")
+        raise typer.Exit
+
+
+@command
+def run(
+    only: Annotated[str | None, typer.Option(help="Run this stage alone.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run even what is current.")] = False,
+) -> None:
+    """Run what is out of date: ingest, profile, train, evaluate, publish."""
+    from flows import dvc
+    from flows.server import prepare
+
+    root = _enter()
+    stages = dvc.plan(root)
+    _check_stage(only, [item.stage for item in stages])
+    stale = [item.stage for item in stages if only in (None, item.stage) and (item.stale or force)]
+    if not stale:
+        console.print(f"Nothing to run: {only or 'every stage'} is up to date with its code, data and parameters.")
+        return
+    prepare(root)
+    _run(only, force, [item.stage for item in stages], stale)
+    _show_metrics(root)
+
+
+@command
+def plan(as_json: JsonOption = False) -> None:
+    """Say what would run and why, and run nothing."""
+    from flows import dvc
+
+    stages = dvc.plan(_enter())
+    if as_json:
+        print(json.dumps([asdict(item) | {"stale": item.stale} for item in stages], indent=2))
+        return
+    for item in stages:
+        console.print(f"{item.stage:<10}{'would run' if item.stale else 'up to date'}", highlight=False)
+        for reason in item.reasons:
+            console.print(f"            {reason}", markup=False, highlight=False, soft_wrap=True)
+
+
+@command
+def use(profile: Annotated[str, typer.Argument(help="A name in infra/profiles.")]) -> None:
+    """Write a named parameter set into params.yaml and show what changes."""
+    from flows import dvc
+    from flows.profiles import BEFORE, use_profile
+
+    changed = use_profile(dvc.find_root(Path.cwd()), profile)
+    for line in changed:
+        style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
+        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+    kept = f"; the former one is kept in {BEFORE}" if changed else " already"
+    console.print(f"params.yaml is the profile {profile}{kept}.", highlight=False)
+
+
+@command
+def status(as_json: JsonOption = False) -> None:
+    """Say which stages are up to date, and what the last evaluation found."""
+    from flows import dvc
+    from flows.report import read_metrics
+
+    root = _enter()
+    stages = dvc.plan(root)
+    if as_json:
+        print(json.dumps({"stages": {s.stage: s.stale for s in stages}, "metrics": read_metrics(root)}, indent=2))
+        return
+    for item in stages:
+        console.print(f"{item.stage:<10}{'out of date' if item.stale else 'up to date'}", highlight=False)
+    _show_metrics(root)
+
+
+@command
+def metrics(as_json: JsonOption = False) -> None:
+    """Show the last evaluation: every method, averaged over the test sets."""
+    from flows import dvc
+    from flows.report import read_metrics
+
+    root = dvc.find_root(Path.cwd())
+    if as_json:
+        print(json.dumps(read_metrics(root), indent=2, ensure_ascii=False))
+        return
+    if not _show_metrics(root):
+        console.print("No evaluation yet: pointsman run")
+
+
+@command
+def up(port: Annotated[int, typer.Option(help="Of Prefect's server, on loopback.")] = 4200) -> None:
+    """Serve the flow: Prefect's server and UI on this machine, from where `retrain` can be started and scheduled."""
+    from flows.server import prepare, serve
+
+    root = _enter()
+    prepare(root)
+    console.print("Starting Prefect's server ...")
+    with serve(root, port) as url:
+        from flows.retrain import retrain
+
+        page = f"{url.removesuffix('/api')}/deployments"
+        console.print(f"Open {page} and run the deployment retrain/pointsman. Ctrl-C ends it.", soft_wrap=True)
+        retrain.serve(name="pointsman", print_starting_message=False)
+
+
+@command
+def ask(question: str) -> None:
+    """Ask the published router one question."""
+    from flows import dvc
+
+    root = _enter()
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.publish.ask", question], cwd=root, env=dvc.environment(), check=False
+    )
+    raise typer.Exit(done.returncode)
+
+
+def _enter() -> Path:
+    """The repository's root, made the working folder, with parameters that parse."""
+    from flows import dvc
+    from stages.shared.params import load_params
+
+    root = dvc.find_root(Path.cwd())
+    os.chdir(root)
+    load_params()
+    return root
+
+
+def _check_stage(name: str | None, known: list[str]) -> None:
+    if name is not None and name not in known:
+        raise ConfigurationError(f"no stage is called {name!r}; there are: {', '.join(known)}")
+
+
+def _run(only: str | None, force: bool, stages: list[str], stale: list[str]) -> None:
+    from flows.display import make_display
+
+    console.print(f"To run: {', '.join(stale)}.", highlight=False)
+    with console.status("Starting Prefect ..."):
+        from flows.retrain import retrain, watched_by
+
+    with make_display(console, stages, stale) as display, watched_by(display):
+        retrain(only=only, force=force)
+
+
+def _show_metrics(root: Path) -> bool:
+    from flows.report import HEADINGS, read_metrics, rows
+
+    found = rows(read_metrics(root))
+    if found:
+        table = Table(*HEADINGS, title="Averages over the test sets", title_justify="left")
+        for row in found:
+            table.add_row(*row.cells, style="bold" if row.method == "router" else None)
+        console.print(table)
+    return bool(found)
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True).print(f"pointsman: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,295 @@
+"""DVC and git, by subprocess: what is current, what changed, and running one stage. Nothing else calls either."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import yaml
+
+from stages.shared.entry import Workspace
+from stages.shared.errors import (
+    BudgetError,
+    ConfigurationError,
+    ConflictError,
+    DataError,
+    IntegrityError,
+    PipelineError,
+    TransientError,
+)
+
+Result = Literal["ran", "unchanged", "restored"]
+KINDS = (ConfigurationError, DataError, TransientError, BudgetError, IntegrityError, ConflictError)
+BUSY = ("is busy, it is being blocked", "Unable to acquire lock")
+STOP_SECONDS = {signal.SIGINT: 30.0, signal.SIGTERM: 10.0, signal.SIGKILL: 5.0}
+TAIL_LINES = 15
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """Whether a stage would run, and why: one reason a change, none for a stage that is current."""
+
+    stage: str
+    reasons: tuple[str, ...]
+
+    @property
+    def stale(self) -> bool:
+        """Whether running the pipeline would run this stage, as far as can be known before it runs."""
+        return bool(self.reasons)
+
+
+def find_root(start: Path) -> Path:
+    """The nearest folder at or above `start` that is a whole Pointsman repository.
+
+    Raises ConfigurationError naming what is missing: dvc.yaml, git, .dvc.
+    """
+    root = next((folder for folder in (start, *start.parents) if (folder / "dvc.yaml").is_file()), None)
+    if root is None:
+        raise ConfigurationError(f"{start}: no dvc.yaml here or above; run pointsman inside its repository")
+    if shutil.which("git") is None:
+        raise ConfigurationError("git is not installed, and DVC needs it (Debian: apt-get install git)")
+    if _git(root, "rev-parse", "--is-inside-work-tree").returncode:
+        raise ConfigurationError(
+            f"{root} is not a git repository, and DVC needs one; "
+            "clone it instead of unpacking an archive, or run: git init && git add -A && git commit -m 'Start'"
+        )
+    if not (root / ".dvc").is_dir():
+        raise ConfigurationError(f"{root}: no folder .dvc; run: {sys.executable} -m dvc init")
+    return root
+
+
+def revision(root: Path) -> str:
+    """The commit that is checked out, 12 digits, with `+` when tracked files differ; "" before the first commit."""
+    head = _git(root, "rev-parse", "--short=12", "HEAD").stdout.strip()
+    return head + ("+" if head and _git(root, "status", "--porcelain", "-uno").stdout.strip() else "")
+
+
+def stage_names(root: Path) -> tuple[str, ...]:
+    """The stages of dvc.yaml, in order. Raises ConfigurationError when it is not readable."""
+    try:
+        return tuple(yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{root / 'dvc.yaml'} has no readable stages: {error}") from error
+
+
+def status(root: Path) -> tuple[StageStatus, ...]:
+    """Every stage in order, with why it would run.
+
+    Raises ConflictError when DVC is busy, ConfigurationError when it refuses.
+    """
+    names = stage_names(root)
+    done = subprocess.run(
+        [*_dvc(), "status", "--json", *names], cwd=root, env=environment(), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        _refuse(done.stderr)
+    changes = json.loads(done.stdout)
+    lock, params = _read_yaml(root / "dvc.lock").get("stages", {}), _read_yaml(root / "params.yaml")
+    return tuple(_status_of(name, changes.get(name, []), lock.get(name), params) for name in names)
+
+
+def plan(root: Path) -> tuple[StageStatus, ...]:
+    """As `status`, and a current stage downstream of one that runs is stale too, for that reason."""
+    upstream = {name: _needs(root, name) for name in stage_names(root)}
+    planned: dict[str, StageStatus] = {}
+    for item in status(root):
+        first = [name for name in upstream[item.stage] if planned[name].stale]
+        reasons = item.reasons or tuple(f"{name} runs first, and may change what it reads" for name in first)
+        planned[item.stage] = StageStatus(item.stage, reasons)
+    return tuple(planned.values())
+
+
+def repro(
+    root: Path,
+    stage: str,
+    *,
+    force: bool = False,
+    on_line: Callable[[str], None] = lambda line: None,
+    on_tick: Callable[[], None] = lambda: None,
+    tick_s: float = 0.5,
+) -> Result:
+    """Bring one stage up to date and say how.
+
+    Lines of output go to `on_line`; `on_tick` is called at least every `tick_s` seconds. However this ends, no process of
+    the stage is left. Raises the PipelineError that the stage left behind, ConflictError when another run holds the
+    stage, and PipelineError with the last lines of output when the stage left no message.
+    """
+    workspace = Workspace(root)
+    workspace.errors(stage).unlink(missing_ok=True)
+    command = [*_dvc(), "repro", "--single-item", *(["--force"] if force else []), stage]
+    lines: list[str] = []
+    with _running(command, root) as process:
+        assert process.stdout is not None
+        for line in _lines(process.stdout, tick_s):
+            on_tick()
+            if line is not None:
+                lines.append(line)
+                on_line(line)
+        process.wait()
+    on_tick()
+    if process.returncode:
+        raise _failure(workspace, stage, lines)
+    return _result(stage, lines)
+
+
+def environment() -> dict[str, str]:
+    """What DVC and the stages run with: this interpreter first on PATH; one thread a process unless the user set it."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    mine = {"PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
+    return {"OMP_NUM_THREADS": "1", **os.environ, **mine}
+
+
+def _dvc() -> list[str]:
+    return [sys.executable, "-m", "dvc"]
+
+
+def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        return {}
+
+
+def _needs(root: Path, stage: str) -> list[str]:
+    stages = _read_yaml(root / "dvc.yaml")["stages"]
+    made_by = {out: name for name, spec in stages.items() for out in spec.get("outs", [])}
+    return [made_by[dep] for dep in stages[stage].get("deps", []) if dep in made_by]
+
+
+def _status_of(
+    stage: str, changes: Sequence[Any], locked: Mapping[str, Any] | None, params: Mapping[str, Any]
+) -> StageStatus:
+    if not changes:
+        return StageStatus(stage, ())
+    if locked is None:
+        return StageStatus(stage, ("it has not run yet",))
+    reasons: list[str] = []
+    for change in changes:
+        if isinstance(change, str):
+            reasons.append(change)
+            continue
+        for path, how in change.get("changed deps", {}).items():
+            reasons += _params_changed(locked, params, how) if isinstance(how, dict) else [f"{path} is {how}"]
+        reasons += [f"its output {path} is {how}" for path, how in change.get("changed outs", {}).items()]
+    return StageStatus(stage, tuple(reasons))
+
+
+def _params_changed(locked: Mapping[str, Any], params: Mapping[str, Any], how: Mapping[str, str]) -> list[str]:
+    before = locked.get("params", {}).get("params.yaml", {})
+    return [
+        f"{key}: {_short(old)} -> {_short(new)}"
+        for section in how
+        for key, old, new in _differences(section, before.get(section), params.get(section))
+    ]
+
+
+def _differences(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in {**old, **new}:
+            yield from _differences(f"{key}.{name}", old.get(name), new.get(name))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (one, other) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(f"{key}.{index}", one, other)
+    elif old != new:
+        yield key, old, new
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _refuse(output: str) -> None:
+    said = "\n".join(line for line in output.splitlines() if line.strip())
+    if any(mark in said for mark in BUSY):
+        raise ConflictError(f"another DVC command is at work in this repository; wait for it and try again\n{said}")
+    raise ConfigurationError(f"DVC refuses this repository:\n{said}")
+
+
+@contextmanager
+def _running(command: Sequence[str], root: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        command, cwd=root, env=environment(), start_new_session=True, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """End the whole process group: asked to first, then told to, then forced to; a second Ctrl-C skips the asking."""
+    for number, seconds in STOP_SECONDS.items():
+        with suppress(ProcessLookupError, PermissionError, KeyboardInterrupt):
+            os.killpg(process.pid, number)
+            if _group_ends(process, seconds):
+                return
+
+
+def _group_ends(process: subprocess.Popen[str], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        process.poll()
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _lines(stream: IO[str], tick_s: float) -> Iterator[str | None]:
+    """The stream's lines without their ends, and None whenever `tick_s` seconds bring none."""
+    waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in stream:
+            waiting.put(line.rstrip())
+        waiting.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            line = waiting.get(timeout=tick_s)
+        except queue.Empty:
+            yield None
+            continue
+        if line is None:
+            return
+        yield line
+
+
+def _failure(workspace: Workspace, stage: str, lines: Sequence[str]) -> PipelineError:
+    said = "\n".join(lines)
+    if any(mark in said for mark in BUSY):
+        return ConflictError(f"{stage}: another run holds this stage; wait for it to end and try again")
+    try:
+        left = json.loads(workspace.errors(stage).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        tail = "\n".join(f"  {line}" for line in lines[-TAIL_LINES:])
+        return PipelineError(f"{stage} stopped without saying why; its last lines:\n{tail}")
+    kind = next((kind for kind in KINDS if kind.kind == left["kind"]), PipelineError)
+    return kind(f"{stage}: {left['message']}")
+
+
+def _result(stage: str, lines: Sequence[str]) -> Result:
+    if f"Stage '{stage}' is cached - skipping run, checking out outputs" in lines:
+        return "restored"
+    return "unchanged" if f"Stage '{stage}' didn't change, skipping" in lines else "ran"

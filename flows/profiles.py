@@ -1,0 +1,38 @@
+"""Named parameter sets: infra/profiles/NAME.yaml, written into params.yaml."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from stages.shared.errors import ConfigurationError
+from stages.shared.files import write_text
+from stages.shared.params import load_params
+
+FOLDER = Path("infra") / "profiles"
+BEFORE = Path(".pointsman") / "params.before.yaml"
+
+
+def profile_names(root: Path) -> tuple[str, ...]:
+    """Every profile that `use` knows, in alphabetical order."""
+    return tuple(sorted(path.stem for path in (root / FOLDER).glob("*.yaml")))
+
+
+def use_profile(root: Path, name: str) -> list[str]:
+    """Write a profile into params.yaml, comments and all, and return what changed as lines of a unified diff.
+
+    The former file is kept at `.pointsman/params.before.yaml`. Raises ConfigurationError for an unknown name or a
+    profile that does not parse, before anything is written.
+    """
+    if name not in profile_names(root):
+        raise ConfigurationError(f"no profile is called {name!r}; there are: {', '.join(profile_names(root))}")
+    source, target = root / FOLDER / f"{name}.yaml", root / "params.yaml"
+    load_params(source)
+    new, old = source.read_text(encoding="utf-8"), target.read_text(encoding="utf-8") if target.exists() else ""
+    if new == old:
+        return []
+    if old:
+        write_text(root / BEFORE, old)
+    write_text(target, new)
+    names = ("params.yaml (before)", "params.yaml")
+    return list(difflib.unified_diff(old.splitlines(), new.splitlines(), *names, n=1, lineterm=""))

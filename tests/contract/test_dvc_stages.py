@@ -1,0 +1,96 @@
+"""dvc.yaml tells the truth: a stage depends on its room and on the parts of `stages/shared` it imports, on no other."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.shared.params import Params
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+MODULE = re.compile(r"stages\.shared(\.\w+)+")
+
+
+def modules_named_in(path: Path) -> Iterator[str]:
+    """Dotted names that a file imports, lazily too, and modules it names in a string to start them as a process."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE.fullmatch(node.value):
+            yield node.value
+
+
+@cache
+def shared_files(path: Path) -> frozenset[Path]:
+    """The files of `stages/shared` that a file needs directly; packages count when their `__init__` says something."""
+    found = set()
+    for name in modules_named_in(path):
+        if not name.startswith("stages.shared"):
+            continue
+        base = ROOT.joinpath(*name.split("."))
+        files = (base.with_suffix(".py"), base / "__init__.py")
+        found |= {file for file in files if file.is_file() and file.stat().st_size}
+    return frozenset(found)
+
+
+def needed(stage: str) -> list[str]:
+    """Every file of `stages/shared` that a room needs, directly or through another, relative to the repository."""
+    todo, seen = [*(ROOT / "stages" / stage).rglob("*.py")], set()
+    while todo:
+        for file in shared_files(todo.pop()) - seen:
+            seen.add(file)
+            todo.append(file)
+    return sorted(file.relative_to(ROOT).as_posix() for file in seen)
+
+
+def block(stage: str) -> str:
+    """The `deps` of a stage as dvc.yaml should have them."""
+    upstream = [dep for dep in STAGES[stage]["deps"] if not dep.startswith("stages/")]
+    return "    deps:\n" + "".join(f"      - {dep}\n" for dep in [f"stages/{stage}", *needed(stage), *upstream])
+
+
+def test_the_five_stages_stand_in_order() -> None:
+    assert list(STAGES) == ["ingest", "profile", "train", "evaluate", "publish"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_exactly_the_shared_code_it_imports(stage: str) -> None:
+    declared = {dep for dep in STAGES[stage]["deps"] if dep.startswith("stages/")}
+    wanted = {f"stages/{stage}", *needed(stage)}
+    assert declared == wanted, (
+        f"dvc.yaml, stage {stage}: missing {sorted(wanted - declared)}, superfluous {sorted(declared - wanted)}; "
+        f"it should read\n{block(stage)}"
+    )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_runs_its_own_room_and_writes_its_own_folder(stage: str) -> None:
+    assert STAGES[stage]["cmd"] == f"python -m stages.{stage}"
+    assert STAGES[stage]["outs"] == [f"artifacts/{stage}"]
+    assert STAGES[stage]["metrics"] == [{f"metrics/{stage}.json": {"cache": False}}]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_only_on_folders_made_before_it(stage: str) -> None:
+    earlier = list(STAGES)[: list(STAGES).index(stage)]
+    upstream = [dep for dep in STAGES[stage]["deps"] if dep.startswith("artifacts/")]
+    assert all(dep.split("/")[1] in earlier for dep in upstream)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_exactly_the_parameters_it_reads(stage: str) -> None:
+    """Sections are read as `params.<section>`, in the stage's own room."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "stages" / stage).rglob("*.py"))
+    read = {name for name in Params.model_fields if re.search(rf"\bparams\.{name}\b", text)}
+    assert text.strip() == "" or {str(name).split(".")[0] for name in STAGES[stage]["params"]} == read
