@@ -1,0 +1,61 @@
+"""One question answered by one method: before (`Attempt`) and after (`Result`) it is marked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stages.shared.episode.types import Episode
+from stages.shared.questions import Question
+
+PoolName = Literal["seen", "all"]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a method did with a question."""
+
+    question: Question
+    prediction: str
+    """The answer that it gives; "" for none."""
+    cost: float
+    """Millionths of a dollar, completion tokens of the candidates (the paper's cost)."""
+    cost_total: float
+    """Millionths of a dollar, prompt tokens of the candidates included."""
+    called: tuple[str, ...]
+    """The candidate behind each call, in order."""
+    own_tokens: int
+    """Tokens that the policy itself wrote."""
+    faults: tuple[str, ...]
+    transcript: str
+
+    @property
+    def calls(self) -> int:
+        """How many candidates' replies were paid for."""
+        return len(self.called)
+
+
+@dataclass(frozen=True)
+class Result(Attempt):
+    """An attempt with its marks."""
+
+    method: str
+    pool: PoolName
+    em: float
+    """0 or 1."""
+    f1: float
+    """0 to 1."""
+
+
+def from_episode(question: Question, episode: Episode) -> Attempt:
+    """The attempt that an episode is."""
+    return Attempt(
+        question=question,
+        prediction=(episode.answer or "").strip(),
+        cost=episode.cost,
+        cost_total=sum(call.cost_total for call in episode.calls),
+        called=tuple(call.name for call in episode.calls),
+        own_tokens=sum(episode.response_mask),
+        faults=episode.faults,
+        transcript="\n".join(part for turn in episode.turns for part in (turn.text.strip(), turn.observation.strip()) if part),
+    )

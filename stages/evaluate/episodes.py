@@ -1,0 +1,53 @@
+"""artifacts/evaluate/episodes.parquet: every question as every method answered it, transcript included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.evaluate.attempt import Result
+from stages.shared.files import atomic_path
+
+SCHEMA = pa.schema(
+    [
+        ("method", pa.string()),
+        ("pool", pa.string()),
+        ("dataset", pa.string()),
+        ("question_id", pa.string()),
+        ("question", pa.string()),
+        ("answers", pa.list_(pa.string())),
+        ("topic", pa.string()),
+        ("hops", pa.int64()),
+        ("prediction", pa.string()),
+        ("em", pa.float64()),
+        ("f1", pa.float64()),
+        ("cost", pa.float64()),
+        ("cost_total", pa.float64()),
+        ("calls", pa.int64()),
+        ("called", pa.list_(pa.string())),
+        ("own_tokens", pa.int64()),
+        ("faults", pa.list_(pa.string())),
+        ("transcript", pa.string()),
+    ]
+)
+"""Costs are millionths of a dollar; `called` names the candidate behind each call, in order."""
+
+
+def write_episodes(path: Path, results: Iterable[Result]) -> None:
+    """Write the table, atomically; the transcripts of one call that several methods chose compress away."""
+    with atomic_path(path) as part:
+        pq.write_table(pa.Table.from_pylist([_row(result) for result in results], schema=SCHEMA), part, compression="zstd")
+
+
+def _row(result: Result) -> dict[str, object]:
+    question = result.question
+    return {
+        "method": result.method, "pool": result.pool, "dataset": question.dataset, "question_id": question.id,
+        "question": question.question, "answers": list(question.answers), "topic": question.topic, "hops": question.hops,
+        "prediction": result.prediction, "em": result.em, "f1": result.f1, "cost": result.cost,
+        "cost_total": result.cost_total, "calls": result.calls, "called": list(result.called),
+        "own_tokens": result.own_tokens, "faults": list(result.faults), "transcript": result.transcript,
+    }  # fmt: skip

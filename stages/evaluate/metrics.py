@@ -1,0 +1,215 @@
+"""metrics/evaluate.json: every method on every set, with intervals, and how the router behaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from stages.evaluate import behaviour
+from stages.evaluate.attempt import PoolName, Result
+from stages.evaluate.statistics import Interval, Resamples, Values
+from stages.shared.errors import IntegrityError
+from stages.shared.params import DATASETS
+from stages.shared.questions import Question
+
+AVERAGE = "average"
+ROUTER = "router"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one set. Costs are millionths of a dollar a question, rates are between 0 and 1."""
+
+    em: float
+    em_low: float
+    em_high: float
+    f1: float
+    f1_low: float
+    f1_high: float
+    cost: float
+    """Completion tokens x price of every call (the paper's cost)."""
+    cost_low: float
+    cost_high: float
+    cost_total: float
+    """Prompt tokens of the candidates included."""
+    own_tokens: float
+    """Tokens that the policy wrote a question; they run on the user's own machine and have no price here."""
+    calls: float
+    n: int
+    """Questions, every one of the test set."""
+
+
+Methods = dict[str, dict[str, Cell]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Average EM of the router minus that of another method, paired by question."""
+
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """The router and the baselines with the unseen candidates added, without retraining."""
+
+    methods: Methods
+    share: dict[str, float]
+    versus_seen: Difference
+    """Router with the unseen candidates minus router without."""
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """The router beyond its EM."""
+
+    synthetic: bool
+    format_rate: float
+    calls_single_hop: float | None
+    calls_multi_hop: float | None
+    share: dict[str, float]
+    share_by_topic: dict[str, dict[str, float]]
+    entropy: float
+    """Of `share`, bits."""
+    best_baseline: str
+    """The method with the highest average EM apart from the router, its controls and the oracle."""
+    versus: dict[str, Difference]
+    regret_em: Difference
+    """Oracle minus router."""
+    regret_cost: float
+    """Router minus oracle, millionths of a dollar a question."""
+    unseen: Unseen | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What metrics/evaluate.json holds."""
+
+    methods: Methods
+    router: Behaviour
+    seed: int
+    confidence: float
+    resamples: int
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values for `write_json`."""
+        return asdict(self)
+
+
+class Measured:
+    """All results of one pool, complete and in the order of the test set."""
+
+    def __init__(self, results: Iterable[Result], questions: Sequence[Question], pool: PoolName) -> None:
+        """Raises IntegrityError when a method misses a question or has it twice."""
+        self._sets = {name: [q.id for q in questions if q.dataset == name] for name in DATASETS}
+        self._sets = {name: ids for name, ids in self._sets.items() if ids}
+        self.by_method: dict[str, dict[str, list[Result]]] = {}
+        grouped: dict[str, list[Result]] = {}
+        for result in results:
+            if result.pool == pool:
+                grouped.setdefault(result.method, []).append(result)
+        for method, group in grouped.items():
+            self.by_method[method] = {name: self._ordered(method, name, group) for name in self._sets}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Questions of each set."""
+        return {name: len(ids) for name, ids in self._sets.items()}
+
+    def all(self, method: str) -> list[Result]:
+        """Every result of a method."""
+        return [result for group in self.by_method[method].values() for result in group]
+
+    def values(self, method: str, field: str) -> Values:
+        """One number a question, by set."""
+        return {
+            name: np.array([getattr(result, field) for result in group], dtype=float)
+            for name, group in self.by_method[method].items()
+        }
+
+    def _ordered(self, method: str, dataset: str, group: Sequence[Result]) -> list[Result]:
+        found = [result for result in group if result.question.dataset == dataset]
+        by_id = {result.question.id: result for result in found}
+        ids = self._sets[dataset]
+        if len(found) != len(ids) or by_id.keys() != set(ids):
+            missing = ", ".join(sorted(set(ids) - by_id.keys())[:3]) or "none"
+            raise IntegrityError(
+                f"{method} has {len(found)} results for the {len(ids)} {dataset} questions (missing: {missing}); "
+                "metrics need every question exactly once, so nothing is written: run the evaluate stage again"
+            )
+        return [by_id[identity] for identity in ids]
+
+
+def method_cells(measured: Measured, method: str, resamples: Resamples) -> dict[str, Cell]:
+    """A method's cell for each set and for `average`, the unweighted mean of the sets."""
+    columns = {field: measured.values(method, field) for field in ("em", "f1", "cost", "cost_total", "own_tokens", "calls")}
+    cells = {
+        name: _cell({field: resamples.mean(name, values[name]) for field, values in columns.items()}, n)
+        for name, n in measured.sizes.items()
+    }
+    whole = {field: resamples.average(values) for field, values in columns.items()}
+    return cells | {AVERAGE: _cell(whole, sum(measured.sizes.values()))}
+
+
+def evaluate(
+    seen: Measured, every: Measured | None, candidates: Mapping[PoolName, Sequence[str]], resamples: Resamples, *,
+    synthetic: bool, seed: int, count: int,
+) -> Evaluation:  # fmt: skip
+    """All metrics. `every` holds the results with the unseen candidates added, None where there are none."""
+    methods = {method: method_cells(seen, method, resamples) for method in seen.by_method}
+    ours, oracle = seen.values(ROUTER, "em"), seen.values("oracle", "em")
+    results = seen.all(ROUTER)
+    share = behaviour.shares(results, candidates["seen"])
+    router = Behaviour(
+        synthetic=synthetic,
+        format_rate=behaviour.format_rate(results),
+        calls_single_hop=behaviour.mean_calls(results, single_hop=True),
+        calls_multi_hop=behaviour.mean_calls(results, single_hop=False),
+        share=share,
+        share_by_topic=behaviour.shares_by_topic(results, candidates["seen"]),
+        entropy=behaviour.entropy(share),
+        best_baseline=best_baseline(methods),
+        versus={
+            name: _difference(resamples.difference(ours, seen.values(name, "em"))) for name in methods if name != ROUTER
+        },
+        regret_em=_difference(resamples.difference(oracle, ours)),
+        regret_cost=methods[ROUTER][AVERAGE].cost - methods["oracle"][AVERAGE].cost,
+        unseen=None if every is None else _unseen(every, ours, candidates["all"], resamples),
+    )
+    return Evaluation(methods, router, seed, resamples.confidence, count)
+
+
+def best_baseline(methods: Methods) -> str:
+    """The strongest method that is neither the router, nor one of its controls, nor the oracle."""
+    rivals = [name for name in methods if not is_control(name)]
+    return max(rivals, key=lambda name: (methods[name][AVERAGE].em, -methods[name][AVERAGE].cost))
+
+
+def is_control(method: str) -> bool:
+    """Whether a method is the router, a variant of it, or the bound: nothing that a user would deploy instead."""
+    return method in (ROUTER, "oracle", "warm-start") or method.startswith("forced:")
+
+
+def _unseen(every: Measured, seen_em: Values, candidates: Sequence[str], resamples: Resamples) -> Unseen:
+    return Unseen(
+        methods={method: method_cells(every, method, resamples) for method in every.by_method},
+        share=behaviour.shares(every.all(ROUTER), candidates),
+        versus_seen=_difference(resamples.difference(every.values(ROUTER, "em"), seen_em)),
+    )
+
+
+def _difference(interval: Interval) -> Difference:
+    return Difference(interval.value, interval.low, interval.high)
+
+
+def _cell(fields: Mapping[str, Interval], n: int) -> Cell:
+    em, f1, cost = fields["em"], fields["f1"], fields["cost"]
+    return Cell(
+        em=em.value, em_low=em.low, em_high=em.high, f1=f1.value, f1_low=f1.low, f1_high=f1.high,
+        cost=cost.value, cost_low=cost.low, cost_high=cost.high, cost_total=fields["cost_total"].value,
+        own_tokens=fields["own_tokens"].value, calls=fields["calls"].value, n=n,
+    )  # fmt: skip

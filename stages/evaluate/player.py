@@ -1,0 +1,98 @@
+"""A policy at play: whole episodes, or episodes whose turns are opened or written for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from stages.shared.episode.driver import run_episode
+from stages.shared.episode.prompt import ChatTokenizer, chat_ids, render_prompt
+from stages.shared.episode.protocol import STOPS, Answer, CallRequest, neutralise, parse_turn
+from stages.shared.episode.types import Episode, Generate, Generation, Roster, Tokenizer
+from stages.shared.errors import TransientError
+from stages.shared.params import EpisodeParams
+from stages.shared.pool.candidate import Pool
+from stages.shared.questions import Question
+
+ANSWER = "<answer>"
+REPLAYS = 3
+
+
+class PolicyTokenizer(Tokenizer, ChatTokenizer, Protocol):
+    """What a player needs of a transformers tokenizer."""
+
+
+@dataclass(frozen=True)
+class Player:
+    """A policy, greedy, with the limits of its episodes and the pool that answers it."""
+
+    generate: Generate
+    tokenizer: PolicyTokenizer
+    params: EpisodeParams
+    pool: Pool
+
+    async def play(self, question: Question, roster: Roster) -> Episode:
+        """One free episode. Raises TransientError when the pool fails it each time."""
+        return await self._run(question, roster, self.generate, self.params.max_calls)
+
+    async def answer_alone(self, question: Question, roster: Roster) -> Episode:
+        """The policy's turn is opened with `<answer>`: it can only answer, from what it knows."""
+        return await self._run(question, roster, self._opened, max_calls=0)
+
+    async def answer_with(self, question: Question, candidate: str, roster: Roster) -> Episode:
+        """The question goes to one candidate as it stands, and the policy answers from the reply.
+
+        The first turn is written for the policy. Then it writes freely; a turn that does not answer is written again,
+        opened with `<answer>`.
+        """
+        shown = next(entry.shown for entry in roster.entries if entry.name == candidate)
+        call = tuple(self.tokenizer.encode(f"<search> {shown} : {neutralise(question.question)} </search>"))
+        start = len(self._prompt(question, roster))
+
+        async def scripted(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+            if len(context) == start:
+                return Generation(call, None, "stop")
+            return await self._must_answer(context, max_tokens=max_tokens, stop=stop)
+
+        return await self._run(question, roster, scripted, max_calls=1)
+
+    async def first_choice(self, question: Question, roster: Roster) -> str | None:
+        """The candidate that the policy calls first; None when it calls none."""
+        prompt = self._prompt(question, roster)
+        generation = await self.generate(prompt, max_tokens=self.params.turn_tokens, stop=STOPS)
+        action = parse_turn(self.tokenizer.decode(generation.token_ids))
+        entry = roster.find(action.shown) if isinstance(action, CallRequest) else None
+        return None if entry is None else entry.name
+
+    def _prompt(self, question: Question, roster: Roster) -> list[int]:
+        message = render_prompt(question.question, roster, self.params.prompt, self.params.max_calls)
+        return chat_ids(self.tokenizer, message)
+
+    async def _run(self, question: Question, roster: Roster, generate: Generate, max_calls: int) -> Episode:
+        prompt, params = self._prompt(question, roster), self.params.model_copy(update={"max_calls": max_calls})
+        for _ in range(REPLAYS):
+            episode = await run_episode(prompt, roster, generate, self.pool, self.tokenizer, params)
+            if episode.ending != "infrastructure":
+                return episode
+        failed = sorted({f"{call.name} ({call.reply.outcome})" for call in episode.calls if call.reply.outcome.is_failure})
+        raise TransientError(
+            f"no reply to {question.dataset} question {question.id} from {', '.join(failed)} in {REPLAYS} episodes; "
+            "a dropped question would bend the result, so run the stage again when the candidate answers"
+        )
+
+    async def _must_answer(self, context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+        free = await self.generate(context, max_tokens=max_tokens, stop=stop)
+        if isinstance(parse_turn(self.tokenizer.decode(free.token_ids)), Answer):
+            return free
+        return await self._opened(context, max_tokens=max_tokens, stop=stop)
+
+    async def _opened(self, context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+        opening = tuple(self.tokenizer.encode(ANSWER))
+        rest = await self.generate((*context, *opening), max_tokens=max(1, max_tokens - len(opening)), stop=stop)
+        return Generation((*opening, *rest.token_ids), None, rest.finish)
+
+
+def redirect(roster: Roster, candidate: str) -> Roster:
+    """The same prompt, but every call is answered by one candidate."""
+    return Roster(tuple(replace(entry, name=candidate) for entry in roster.entries))

@@ -1,0 +1,192 @@
+"""Geometry of the report's charts: values to positions. Widths are percent, so that charts follow the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+LABEL_HEIGHT = 15.0
+CHARACTER_WIDTH = 6.6
+PLOT_WIDTH = 640.0
+"""Pixels that labels are laid out for."""
+
+
+@dataclass(frozen=True)
+class Whisker:
+    """A value with its interval on a horizontal track, percent of the track."""
+
+    at: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark on an axis."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """A labelled point; x and y in percent of the plot, y downwards; the label's offset in pixels."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    label: str
+    kind: str
+    title: str
+    dx: float = 9.0
+    dy: float = 4.0
+    anchor: str = "start"
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """EM over cost."""
+
+    points: tuple[Point, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    height: int
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a stacked bar, percent."""
+
+    start: float
+    width: float
+    colour: int
+    name: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A line over training steps, in a box of 100 x 100."""
+
+    title: str
+    path: str
+    last: str
+    low: str
+    high: str
+    first_step: str
+    last_step: str
+
+
+def whisker(value: float, low: float, high: float, top: float = 1.0) -> Whisker:
+    """Positions of a value between 0 and `top`."""
+    return Whisker(*(_percent(number / top) for number in (value, low, high)))
+
+
+def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About `count` round numbers that cover low..high."""
+    span = max(high - low, 1e-9)
+    raw = span / max(1, count - 1)
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(index * step, 10) for index in range(first, last + 1)]
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A point before it is placed: cost in millionths of a dollar, EM with its interval."""
+
+    label: str
+    kind: str
+    cost: float
+    em: float
+    low: float
+    high: float
+
+
+def scatter(spots: Sequence[Spot], height: int = 380) -> Scatter:
+    """EM over cost with labels that keep out of each other's way, the first spots first."""
+    xs = nice_ticks(0.0, max(spot.cost for spot in spots) * 1.08 or 1.0)
+    ys = nice_ticks(0.0, min(1.0, max(spot.high for spot in spots)))
+    points: list[Point] = []
+    for spot in spots:
+        bare = Point(
+            x=_percent(spot.cost / xs[-1]), y=_percent(1 - spot.em / ys[-1]),
+            low=_percent(1 - spot.low / ys[-1]), high=_percent(1 - spot.high / ys[-1]),
+            label=spot.label, kind=spot.kind, title=f"{spot.label}: EM {100 * spot.em:.1f}, cost {spot.cost:.2f}",
+        )  # fmt: skip
+        points.append(_placed(bare, points, height))
+    return Scatter(
+        tuple(points),
+        tuple(Tick(_percent(x / xs[-1]), f"{x:g}") for x in xs),
+        tuple(Tick(_percent(1 - y / ys[-1]), f"{100 * y:g}") for y in ys),
+        height,
+    )
+
+
+def stack(shares: Mapping[str, float], names: Sequence[str]) -> tuple[Segment, ...]:
+    """A stacked bar of shares, in the order of `names`, whose places give the colours."""
+    segments, start = [], 0.0
+    for colour, name in enumerate(names):
+        share = shares.get(name, 0.0)
+        if share > 0:
+            segments.append(Segment(_percent(start), _percent(share), colour, name, share))
+        start += share
+    return tuple(segments)
+
+
+def panel(title: str, steps: Sequence[float], values: Sequence[float], percent: bool) -> Panel:
+    """One small line chart; `percent` shows shares as percentages between 0 and 100."""
+    low, high = (0.0, 1.0) if percent else _padded(values)
+    points = [
+        (100 * (step - steps[0]) / max(steps[-1] - steps[0], 1e-9), 100 * (1 - (value - low) / (high - low)))
+        for step, value in zip(steps, values, strict=True)
+    ]
+    path = "M" + " L".join(f"{x:.2f} {y:.2f}" for x, y in points)
+    shown = (lambda value: f"{100 * value:.0f} %") if percent else (lambda value: f"{value:.3g}")
+    return Panel(title, path, shown(values[-1]), shown(low), shown(high), f"{steps[0]:g}", f"{steps[-1]:g}")
+
+
+def _padded(values: Sequence[float]) -> tuple[float, float]:
+    ticks = nice_ticks(min(values), max(values), 3)
+    return (ticks[0], ticks[-1]) if len(ticks) > 1 else (ticks[0] - 1, ticks[0] + 1)
+
+
+def _placed(point: Point, others: Iterable[Point], height: int) -> Point:
+    taken = [_box(other, height) for other in others]
+    marks = [(_px(other.x) - 6, _py(other.y, height) - 6, _px(other.x) + 6, _py(other.y, height) + 6) for other in others]
+    for dx, dy, anchor in ((9, 4, "start"), (-9, 4, "end"), (0, -11, "middle"), (0, 20, "middle"), (9, -9, "start"),
+                           (9, 17, "start"), (-9, -9, "end"), (-9, 17, "end"), (9, -23, "start"), (9, 31, "start")):  # fmt: skip
+        trial = Point(**{**point.__dict__, "dx": dx, "dy": dy, "anchor": anchor})
+        box = _box(trial, height)
+        if box[0] >= 0 and box[2] <= PLOT_WIDTH and not any(_overlap(box, other) for other in (*taken, *marks)):
+            return trial
+    return point
+
+
+Box = tuple[float, float, float, float]
+
+
+def _box(point: Point, height: int) -> Box:
+    width = CHARACTER_WIDTH * len(point.label)
+    left = _px(point.x) + point.dx - {"start": 0.0, "middle": width / 2, "end": width}[point.anchor]
+    bottom = _py(point.y, height) + point.dy + 3
+    return left, bottom - LABEL_HEIGHT, left + width, bottom
+
+
+def _overlap(one: Box, two: Box) -> bool:
+    return one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3]
+
+
+def _px(percent: float) -> float:
+    return percent / 100 * PLOT_WIDTH
+
+
+def _py(percent: float, height: int) -> float:
+    return percent / 100 * height
+
+
+def _percent(share: float) -> float:
+    return round(100 * min(1.0, max(0.0, share)), 3)

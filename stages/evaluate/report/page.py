@@ -1,0 +1,95 @@
+"""report.html: one file that needs nothing else, and in which foreign text can do nothing."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from stages.evaluate.attempt import Result
+from stages.evaluate.methods import describe
+from stages.evaluate.metrics import ROUTER, Evaluation
+from stages.evaluate.report import charts, view
+from stages.shared.params import Params
+from stages.shared.pool.candidate import Descriptor
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that the report is made of."""
+
+    params: Params
+    evaluation: Evaluation
+    router: Sequence[Result]
+    """The router's episodes with the seen pool."""
+    descriptors: Sequence[Descriptor]
+    curves: Mapping[str, Sequence[float]]
+    """Training curves: column -> values."""
+
+
+def render(material: Material) -> str:
+    """The report as HTML. Only the page's own style and script may act (by their hashes); everything else is inert text."""
+    style, script = _asset("style.css"), _asset("script.js")
+    evaluation, router = material.evaluation, material.evaluation.router
+    names = [descriptor.name for descriptor in material.descriptors]
+    page = _environment().get_template("page.html.j2")
+    return page.render(
+        style=Markup(style), script=Markup(script), policy=_policy(style, script),
+        title=f"Pointsman · {material.params.profile_name}", params=material.params, evaluation=evaluation, router=router,
+        ours=evaluation.methods[ROUTER]["average"], oracle=evaluation.methods["oracle"]["average"],
+        rival=describe(router.best_baseline), rival_cell=evaluation.methods[router.best_baseline]["average"],
+        verdict=view.verdict(evaluation), rows=view.rows(evaluation.methods, router.versus),
+        datasets=[*evaluation.methods[ROUTER]], scatter=view.scatter(evaluation.methods), calls=view.calls(evaluation.methods),
+        names=names, stack=charts.stack, topics=router.share_by_topic,
+        descriptors=material.descriptors, skills=sorted({topic for item in material.descriptors for topic in item.skill}),
+        unseen=router.unseen, unseen_rows=view.rows(router.unseen.methods, {}) if router.unseen else [],
+        panels=view.panels(material.curves), examples=view.examples(material.router, evaluation.seed),
+        episodes=len(material.router), settings=yaml.safe_dump(material.params.model_dump(mode="json"), sort_keys=False),
+    )  # fmt: skip
+
+
+def read_curves(path: Path) -> dict[str, list[float]]:
+    """Columns of a CSV whose every cell is a number; no columns where there is no such file."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    columns = {name: [_number(row[name]) for row in rows] for name in (rows[0] if rows else ())}
+    return {name: [value for value in values if value is not None] for name, values in columns.items() if None not in values}
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:
+        return None
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": view.percent, "points": view.points}
+    return environment
+
+
+def _policy(style: str, script: str) -> str:
+    """Content security policy: this style, this script, nothing from anywhere."""
+    return f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _asset(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")

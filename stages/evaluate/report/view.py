@@ -1,0 +1,168 @@
+"""What the report shows, worked out from the metrics: the template only lays it out."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stages.evaluate.attempt import Result
+from stages.evaluate.behaviour import SINGLE_HOP
+from stages.evaluate.methods import Description, describe
+from stages.evaluate.metrics import AVERAGE, ROUTER, Cell, Difference, Evaluation, Methods
+from stages.evaluate.report import charts
+from stages.evaluate.report.transcript import Piece, pieces, visible
+
+EXAMPLES_A_SET = 8
+KINDS = ("router", "bound", "baseline", "candidate", "control")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method in the ranking and in the table."""
+
+    about: Description
+    average: Cell
+    whisker: charts.Whisker
+    cells: tuple[tuple[str, Cell, charts.Whisker], ...]
+    versus: Difference | None
+    """Router minus this method; None for the router itself."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One episode of the router to read."""
+
+    dataset: str
+    right: bool
+    question: str
+    answers: str
+    prediction: str
+    calls: int
+    cost: float
+    called: tuple[str, ...]
+    faults: tuple[str, ...]
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class CallsRow:
+    """Mean calls a question on one set."""
+
+    dataset: str
+    several_hops: bool
+    calls: float
+    whisker: charts.Whisker
+
+
+def rows(methods: Methods, versus: Mapping[str, Difference]) -> list[Row]:
+    """Methods from the best average EM to the worst; where EM ties, the cheaper first."""
+    order = sorted(methods, key=lambda name: (-methods[name][AVERAGE].em, methods[name][AVERAGE].cost, name))
+    return [_row(name, methods[name], versus.get(name)) for name in order]
+
+
+def verdict(evaluation: Evaluation) -> str:
+    """The outcome in a sentence or two, with its uncertainty."""
+    methods, router = evaluation.methods, evaluation.router
+    ours, oracle = methods[ROUTER][AVERAGE], methods["oracle"][AVERAGE]
+    rival = describe(router.best_baseline)
+    gap = router.versus[router.best_baseline]
+    name = rival.label if rival.kind == "baseline" else f"always calling {rival.label}"
+    sentence = f"The router answers {percent(ours.em)} of the questions, {_apart(gap)} {name}, the best of the baselines"
+    if gap.low <= 0 <= gap.high:
+        sentence += "; with this many questions the two cannot be told apart"
+    reach = f"It reaches {percent(ours.em / oracle.em)} of what an oracle could get out of the same pool" if oracle.em else ""
+    return f"{sentence}. {reach}, at {ratio(ours.cost, oracle.cost)} its cost." if reach else f"{sentence}."
+
+
+def scatter(methods: Methods) -> charts.Scatter:
+    """EM over cost, the router and the oracle labelled first."""
+    about = sorted((describe(name) for name in methods), key=lambda item: KINDS.index(item.kind))
+    spots = []
+    for item in about:
+        cell = methods[item.method][AVERAGE]
+        spots.append(charts.Spot(item.label, item.kind, cell.cost, cell.em, cell.em_low, cell.em_high))
+    return charts.scatter(spots)
+
+
+def calls(methods: Methods) -> list[CallsRow]:
+    """Mean calls of the router on each set, single-hop sets first."""
+    cells = {name: cell for name, cell in methods[ROUTER].items() if name != AVERAGE}
+    top = max(1.0, math.ceil(max(cell.calls for cell in cells.values())))
+    found = [CallsRow(name, name not in SINGLE_HOP, cell.calls, charts.whisker(cell.calls, 0, 0, top)) for name, cell in cells.items()]
+    return sorted(found, key=lambda row: row.several_hops)
+
+
+def examples(results: Sequence[Result], seed: int) -> list[Example]:
+    """A sample of the router's episodes: up to eight a set, half of them wrong where there are as many."""
+    rng = random.Random(seed)
+    chosen: list[Result] = []
+    for dataset in dict.fromkeys(result.question.dataset for result in results):
+        group = [result for result in results if result.question.dataset == dataset]
+        rng.shuffle(group)
+        wrong = [result for result in group if result.em < 1][: EXAMPLES_A_SET // 2]
+        right = [result for result in group if result.em == 1][: EXAMPLES_A_SET - len(wrong)]
+        chosen += [*right, *wrong]
+    return [_example(result) for result in chosen]
+
+
+def panels(curves: Mapping[str, Sequence[float]]) -> list[charts.Panel]:
+    """A line for each known column of the training curves."""
+    steps = curves.get("step", ())
+    known = {
+        "reward": ("Reward", False), "em": ("Exact match", True), "format_rate": ("Well-formed", True),
+        "calls": ("Calls a question", False), "cost": ("Cost a question", False), "entropy": ("Policy entropy", False),
+        "kl": ("KL to the warm start", False),
+    }  # fmt: skip
+    return [
+        charts.panel(title, steps, curves[name], shares)
+        for name, (title, shares) in known.items()
+        if name in curves and len(steps) > 1
+    ]
+
+
+def percent(share: float) -> str:
+    """0.416 -> `41.6 %`."""
+    return f"{100 * share:.1f} %"
+
+
+def points(share: float) -> str:
+    """A difference of shares in points, signed."""
+    return f"{100 * share:+.1f}"
+
+
+def ratio(ours: float, theirs: float) -> str:
+    """How many times `theirs`."""
+    return f"{ours / theirs:.1f} times" if theirs else "no part of"
+
+
+def _apart(gap: Difference) -> str:
+    word = "more than" if gap.difference >= 0 else "fewer than"
+    low, high = sorted((abs(gap.low), abs(gap.high))) if gap.low * gap.high > 0 else (gap.low, gap.high)
+    return f"{abs(100 * gap.difference):.1f} points ({100 * low:.1f} to {100 * high:.1f}) {word}"
+
+
+def _row(name: str, cells: Mapping[str, Cell], versus: Difference | None) -> Row:
+    average = cells[AVERAGE]
+    sets = tuple((dataset, cell, _whisker(cell)) for dataset, cell in cells.items())
+    return Row(describe(name), average, _whisker(average), sets, versus)
+
+
+def _whisker(cell: Cell) -> charts.Whisker:
+    return charts.whisker(cell.em, cell.em_low, cell.em_high)
+
+
+def _example(result: Result) -> Example:
+    return Example(
+        dataset=result.question.dataset,
+        right=result.em == 1,
+        question=visible(result.question.question),
+        answers=visible(" / ".join(result.question.answers)),
+        prediction=visible(result.prediction) or "(no answer)",
+        calls=result.calls,
+        cost=result.cost,
+        called=result.called,
+        faults=tuple(visible(fault) for fault in result.faults),
+        pieces=tuple(pieces(result.transcript)),
+    )

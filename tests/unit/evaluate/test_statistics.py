@@ -1,0 +1,66 @@
+"""Intervals: percentile bootstrap by question, stratified for the average, paired for differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap
+
+from stages.evaluate.statistics import Resamples
+
+RNG = np.random.default_rng(3)
+SETS = {"nq": (RNG.random(100) < 0.6).astype(float), "musique": (RNG.random(40) < 0.2).astype(float)}
+RESAMPLES = Resamples({name: len(column) for name, column in SETS.items()}, 20_000, 0.95, seed=7)
+
+
+@pytest.mark.parametrize("name", sorted(SETS))
+def test_the_interval_of_a_mean_is_that_of_scipy(name: str) -> None:
+    ours = RESAMPLES.mean(name, SETS[name])
+    theirs = bootstrap((SETS[name],), np.mean, n_resamples=20_000, method="percentile", rng=1).confidence_interval
+    assert ours.value == SETS[name].mean()
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.011)
+
+
+def test_the_average_weighs_every_set_the_same_whatever_its_size() -> None:
+    average = RESAMPLES.average(SETS)
+    assert average.value == pytest.approx((SETS["nq"].mean() + SETS["musique"].mean()) / 2)
+
+
+def test_the_interval_of_the_average_resamples_within_each_set() -> None:
+    theirs = bootstrap(
+        (SETS["nq"], SETS["musique"]),
+        lambda nq, musique, axis=-1: (nq.mean(axis=axis) + musique.mean(axis=axis)) / 2,
+        n_resamples=20_000, method="percentile", rng=1,
+    ).confidence_interval  # fmt: skip
+    ours = RESAMPLES.average(SETS)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.006)
+
+
+def test_a_difference_is_paired_by_question() -> None:
+    better = {name: np.clip(column + (np.arange(len(column)) < 5), 0, 1) for name, column in SETS.items()}
+    paired = RESAMPLES.difference(better, SETS)
+    theirs = bootstrap(
+        tuple(better[name] - SETS[name] for name in ("nq", "musique")),
+        lambda nq, musique, axis=-1: (nq.mean(axis=axis) + musique.mean(axis=axis)) / 2,
+        n_resamples=20_000, method="percentile", rng=1,
+    ).confidence_interval  # fmt: skip
+    assert (paired.low, paired.high) == pytest.approx((theirs.low, theirs.high), abs=0.006)
+    assert paired.low >= 0, "no question got worse, so no resample can say so"
+
+
+def test_a_method_against_itself_differs_by_nothing() -> None:
+    same = RESAMPLES.difference(SETS, SETS)
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("outcome", [0.0, 1.0])
+def test_where_every_question_came_out_the_same_the_interval_is_wilsons(outcome: float) -> None:
+    found = Resamples({"nq": 100}, 100, 0.95, seed=7).mean("nq", np.full(100, outcome))
+    wilson = 3.8415 / (100 + 3.8415)
+    assert found.value == outcome
+    assert found.high - found.low == pytest.approx(wilson, abs=1e-4)
+
+
+def test_the_same_seed_gives_the_same_interval_whatever_the_order_of_the_sets() -> None:
+    sizes = {name: len(column) for name, column in reversed(SETS.items())}
+    assert Resamples(sizes, 20_000, 0.95, seed=7).mean("nq", SETS["nq"]) == RESAMPLES.mean("nq", SETS["nq"])
