@@ -39,7 +39,7 @@ def check_tables(tables: dict[Split, Sequence[Question]]) -> list[Checked]:
         import great_expectations as gx
 
         context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
+        context.variables.progress_bars = {"globally": False}
         source = context.data_sources.add_pandas("questions")
         checked, faults = [], []
         for split, questions in tables.items():
@@ -50,7 +50,7 @@ def check_tables(tables: dict[Split, Sequence[Question]]) -> list[Checked]:
             faults += [_explain(split, frame, item) for item in result["results"] if not item["success"]]
             checked.append(Checked(split, len(frame), len(result["results"])))
     if faults:
-        raise DataError("questions do not meet the expectations:\n" + "\n".join(faults) + "\ncorrect the source's files")
+        raise DataError("\n".join(["questions do not meet the expectations:", *faults, "correct the source's files"]))
     return checked
 
 
@@ -68,8 +68,18 @@ def to_frame(questions: Sequence[Question]) -> pandas.DataFrame:
 
 def _measure(question: Question) -> tuple[Any, ...]:
     lengths = [len(answer.strip()) for answer in question.answers] or [0]
-    return (question.id, question.question, question.dataset, question.split, question.topic, question.hops,
-            len(question.parts), len(question.answers), min(lengths), max(lengths))  # fmt: skip
+    return (
+        question.id,
+        question.question,
+        question.dataset,
+        question.split,
+        question.topic,
+        question.hops,
+        len(question.parts),
+        len(question.answers),
+        min(lengths),
+        max(lengths),
+    )
 
 
 def _suite(split: Split) -> list[Any]:

@@ -25,8 +25,11 @@ def read_file(path: Path, dataset: str, split: Split) -> list[Question]:
     missing or too large, DataError naming the row when one cannot be used, and when no row is left.
     """
     _check_size(path)
-    questions = [_question(row, f"{path}, row {number}", dataset, split) for number, row in _rows(path, split)
-                 if _is_of(row, dataset)]  # fmt: skip
+    questions = [
+        _question(row, f"{path}, row {number}", dataset, split)
+        for number, row in _rows(path, split)
+        if _is_of(row, dataset)
+    ]
     if not questions:
         raise DataError(f"{path}: no question of {dataset} in it; check the path under ingest.source")
     return questions
@@ -105,7 +108,9 @@ def _answers(value: Any, key: str, where: str) -> tuple[str, ...]:
         value = _parse(value.encode(), f"{where}, {key}")
     answers = [value] if isinstance(value, str) else value
     if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
-        raise DataError(f"{where}: {key} must be a string or a list of strings, found {_show(value)}; correct or remove it")
+        raise DataError(
+            f"{where}: {key} must be a string or a list of strings, found {_show(value)}; correct or remove it"
+        )
     kept = tuple(dict.fromkeys(answer.strip() for answer in answers if answer.strip()))
     if not kept:
         raise DataError(f"{where}: {key} holds no answer; correct or remove it")

@@ -91,8 +91,10 @@ def make_questions(world: World, dataset: str, split: Split, n: int, rng: random
         question = to_question(world, ask, dataset, split, rng)
         made.setdefault(question.id, question)
     if len(made) < n:
-        raise ConfigurationError(f"the sandbox world gives only {len(made)} different {split} questions of {dataset}, {n} are wanted; "
-                                 f"raise world.entities (now {world.params.entities}) or lower ingest.sizes.{split}")  # fmt: skip
+        raise ConfigurationError(
+            f"the sandbox world gives only {len(made)} different {split} questions of {dataset}, "
+            f"{n} are wanted; raise world.entities (now {world.params.entities}) or lower ingest.sizes.{split}"
+        )
     return list(made.values())
 
 
@@ -119,6 +121,8 @@ def _ranked(world: World, kind: str, split: Split, popularity: tuple[float, floa
     entities = world.entities(kind, split)
     low, high = (int(share * len(entities)) for share in popularity)
     if len(entities[low:high]) < 2:
-        raise ConfigurationError(f"the sandbox world has {len(entities)} {kind} entities for {split}, too few to ask about; "
-                                 f"raise world.entities (now {world.params.entities})")  # fmt: skip
+        raise ConfigurationError(
+            f"the sandbox world has {len(entities)} {kind} entities for {split}, too few to ask; "
+            f"raise world.entities (now {world.params.entities})"
+        )
     return entities[low:high]

@@ -44,7 +44,8 @@ def draw_splits(source: QuestionSource, params: IngestParams) -> Draw:
     """
     tests = {name: distinct(source.questions(name, "test", params.sizes.test)) for name in source.test_sets}
     test = _draw_test(tests, params)
-    splits: dict[Split, list[Question]] = {"train": [], "profiling": [], "validation": [], "test": list(test.splits["test"])}
+    splits: dict[Split, list[Question]] = {"train": [], "profiling": [], "validation": []}
+    splits["test"] = list(test.splits["test"])
     duplicates, overlaps = test.duplicates, 0
     for name in params.train_on:
         held_out = {question.id for question in tests[name].questions} if name in tests else set()
@@ -88,8 +89,10 @@ def _draw_training(source: QuestionSource, name: str, params: IngestParams, held
 
 
 def _too_few(name: str, split: Split, left: int, wanted: int) -> ConfigurationError:
-    return ConfigurationError(f"{name}: {left} questions are left for {split}, where ingest.sizes.{split} wants {wanted}; "
-                              f"lower ingest.sizes, or give {name} a larger source")  # fmt: skip
+    return ConfigurationError(
+        f"{name}: {left} questions are left for {split}, ingest.sizes.{split} wants {wanted}; "
+        f"lower ingest.sizes, or give {name} a larger source"
+    )
 
 
 def distinct(questions: Iterable[Question]) -> Offer:
@@ -112,8 +115,8 @@ def check_leaks(splits: Splits) -> None:
             examples = "; ".join(f"{a.dataset}/{b.dataset}: {a.question!r}" for a, b in shared[:3])
             faults.append(f"  {first} and {second} share {len(shared)}: {examples}")
     if faults:
-        raise DataError("questions leak between splits:\n" + "\n".join(faults)
-                        + "\nremove them from the source's files, or choose other files under ingest.source")  # fmt: skip
+        way_out = "remove them from the source's files, or choose other files under ingest.source"
+        raise DataError("\n".join(["questions leak between splits:", *faults, way_out]))
 
 
 def _sample(questions: Sequence[Question], size: int, seed: int, dataset: str, split: Split) -> list[Question]:

@@ -30,5 +30,7 @@ class FileQuestions:
         key = "test" if split == "test" else "train"
         files = {str(name): path for name, path in getattr(self._params, key).items()}
         if dataset not in files:
-            raise ConfigurationError(f"ingest.source.{key} names no file for {dataset}; add one, or take {dataset} out of train_on")
+            raise ConfigurationError(
+                f"ingest.source.{key} names no file for {dataset}; add one, or take {dataset} out of train_on"
+            )
         return read_file(self._folder / files[dataset], dataset, split)

@@ -28,11 +28,16 @@ class HubQuestions:
         return tuple(self._params.test_split)
 
     def questions(self, dataset: str, split: Split, wanted: int) -> list[Question]:
-        """Everything in the split, in its order; see `QuestionSource`. Raises TransientError when the hub is out of reach."""
+        """Everything in the split, in its order; see `QuestionSource`.
+
+        Raises TransientError when the hub is out of reach.
+        """
         key = "test_split" if split == "test" else "train_split"
         splits = {str(name): value for name, value in getattr(self._params, key).items()}
         if dataset not in splits:
-            raise ConfigurationError(f"ingest.source.{key} names no split for {dataset}; add one, or take {dataset} out of train_on")
+            raise ConfigurationError(
+                f"ingest.source.{key} names no split for {dataset}; add one, or take {dataset} out of train_on"
+            )
         return read_file(self.download(f"{dataset}/{splits[dataset]}.jsonl"), dataset, split)
 
     def download(self, name: str) -> Path:
@@ -44,11 +49,17 @@ class HubQuestions:
         repo, revision = self._params.repo, self._params.revision
         where = f"{repo}@{revision[:12]}, {name}"
         try:
-            path = Path(hf_hub_download(repo, name, repo_type="dataset", revision=revision, cache_dir=self._cache,
-                                        endpoint=os.environ.get("HF_ENDPOINT")))  # fmt: skip
-        except (LocalEntryNotFoundError, OfflineModeIsEnabled, HTTPError) as error:
-            raise _refused(where, error) from error
-        except HfHubHTTPError as error:
+            path = Path(
+                hf_hub_download(
+                    repo,
+                    name,
+                    repo_type="dataset",
+                    revision=revision,
+                    cache_dir=self._cache,
+                    endpoint=os.environ.get("HF_ENDPOINT"),
+                )
+            )
+        except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, HTTPError) as error:
             raise _refused(where, error) from error
         if revision not in path.parts:
             raise IntegrityError(f"{where}: the hub served another commit ({path.parts[-3]}); check HF_ENDPOINT")
@@ -60,6 +71,8 @@ def _refused(where: str, error: Exception) -> ConfigurationError | TransientErro
     response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
     status = getattr(response, "status_code", None)
     if status is not None and 400 <= status < 500 and status != 429:
-        return ConfigurationError(f"{where}: the hub answers {status}; check ingest.source repo, revision and splits (and HF_TOKEN)")
+        return ConfigurationError(
+            f"{where}: the hub answers {status}; check ingest.source repo, revision and splits (and HF_TOKEN)"
+        )
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return TransientError(f"{where}: the hub is out of reach ({reason}); try again, or set ingest.source.kind to files")

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stages.shared.errors import ConfigurationError, TransientError
@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[3]
 def serve(pool: PoolParams, world: WorldParams, state: Path) -> Iterator[tuple[Candidate, ...]]:
     """Yield every candidate of the pool, seen and unseen, with an address that answers.
 
-    `sandbox` and `local` start servers on free loopback ports, in process groups of their own, which end with the block,
-    with Ctrl-C and with this process; their logs are under `state`/logs. `api` starts nothing.
+    `sandbox` and `local` start servers on free loopback ports, in process groups of their own, which end with the
+    block, with Ctrl-C and with this process; their logs are under `state`/logs. `api` starts nothing.
 
     Raises ConfigurationError for a pool that cannot be served, TransientError when a server does not come up.
     """
@@ -48,19 +48,34 @@ def serve(pool: PoolParams, world: WorldParams, state: Path) -> Iterator[tuple[C
 def api_candidates(pool: ApiPool) -> tuple[Candidate, ...]:
     """The candidates of an API pool, as the parameters name them."""
     return tuple(
-        Candidate(name=item.name, model=item.model, base_url=item.base_url, price=item.price, prompt_price=item.prompt_price,
-                  seen=item.seen, key_env=item.key_env, summary=item.summary)
+        Candidate(
+            name=item.name,
+            model=item.model,
+            base_url=item.base_url,
+            price=item.price,
+            prompt_price=item.prompt_price,
+            seen=item.seen,
+            key_env=item.key_env,
+            summary=item.summary,
+        )
         for item in pool.candidates
-    )  # fmt: skip
+    )
 
 
 def sandbox_candidates(pool: SandboxPool, base_url: str) -> tuple[Candidate, ...]:
     """The candidates of a sandbox pool that is served at `base_url`."""
     return tuple(
-        Candidate(name=expert.name, model=expert.name, base_url=base_url, price=expert.price, prompt_price=expert.prompt_price,
-                  seen=expert.seen, summary="simulated expert (synthetic)")
+        Candidate(
+            name=expert.name,
+            model=expert.name,
+            base_url=base_url,
+            price=expert.price,
+            prompt_price=expert.prompt_price,
+            seen=expert.seen,
+            summary="simulated expert (synthetic)",
+        )
         for expert in pool.experts
-    )  # fmt: skip
+    )
 
 
 def _check_names(pool: PoolParams) -> None:
@@ -85,21 +100,28 @@ def _sandbox(pool: SandboxPool, world: WorldParams, state: Path) -> Iterator[tup
     with tempfile.TemporaryDirectory(prefix="pointsman-") as folder:
         spec, ready = Path(folder) / "spec.json", Path(folder) / "ready.json"
         write_json(spec, Spec.of(pool, world).dump())
-        with running(["stages.shared.sandbox.server", "--spec", str(spec), "--ready", str(ready), "--follow-stdin"], log) as server:
+        command = ["stages.shared.sandbox.server", "--spec", str(spec), "--ready", str(ready), "--follow-stdin"]
+        with running(command, log) as server:
             yield sandbox_candidates(pool, _wait(server, ready, log))
 
 
 @contextmanager
 def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `python -m COMMAND` in a process group of its own, tied to this process by its standard input; always stop it.
+    """Run `python -m COMMAND` in a process group of its own, tied to this process by its standard input; stop it after.
 
-    Its stderr goes to `log`. The group keeps the terminal's Ctrl-C from it, so that the block's clean-up can still call it;
-    the pipe closes with this process, however that dies.
+    What it prints goes to `log`. The group keeps the terminal's Ctrl-C from it, so that the block's clean-up can still
+    call it; the pipe closes with this process, however that dies.
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with log.open("ab") as stderr:
-        process = subprocess.Popen([sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=stderr, stderr=stderr,
-                                   start_new_session=True, env=environment)  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            stdin=subprocess.PIPE,
+            stdout=stderr,
+            stderr=stderr,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
     try:
         yield process
     finally:
@@ -111,7 +133,9 @@ def _wait(server: subprocess.Popen[bytes], ready: Path, log: Path) -> str:
     deadline = time.monotonic() + START_S
     while not ready.exists():
         if server.poll() is not None:
-            raise TransientError(f"the sandbox server ended with code {server.returncode} before it listened: {_last_line(log)}")
+            raise TransientError(
+                f"the sandbox server ended with code {server.returncode} at its start: {_last_line(log)}"
+            )
         if time.monotonic() > deadline:
             raise TransientError(f"the sandbox server did not listen within {START_S:.0f} s; see {log}")
         time.sleep(0.01)
@@ -129,10 +153,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     if process.stdin is not None:
         process.stdin.close()
     for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-        except ProcessLookupError:
-            pass
         try:
             process.wait(STOP_S)
             return

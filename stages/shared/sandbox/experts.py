@@ -4,8 +4,8 @@ An expert answers an ask correctly with probability
 
     skill(domain of hop 1) x ... x skill(domain of hop n) x hop_decay^(n - 1)
 
-so that a chain is answered badly even where every hop is known, and asking hop by hop pays. Whether it does is drawn once
-from a hash of seed, expert and ask: the same question, however it is worded, always gets the same answer.
+so that a chain is answered badly even where every hop is known, and asking hop by hop pays. Whether it does is drawn
+once from a hash of seed, expert and ask: the same question, however it is worded, always gets the same answer.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from statistics import NormalDist
 
 from stages.shared.errors import ConfigurationError
 from stages.shared.params import Expert
+from stages.shared.pool.instruction import sub_question
 from stages.shared.sandbox.language import understand
 from stages.shared.sandbox.lexicon import BY_NAME, DOMAINS
 from stages.shared.sandbox.world import Ask, World
@@ -49,7 +50,7 @@ class Simulated:
 
 
 def check_experts(experts: Sequence[Expert]) -> None:
-    """Raise ConfigurationError for two experts of one name, or a skill that does not cover exactly the world's domains."""
+    """Raise ConfigurationError for two experts of one name, or a skill that is not given for exactly the domains."""
     names = [expert.name for expert in experts]
     if not names:
         raise ConfigurationError("pool.experts is empty; name at least two experts")
@@ -57,8 +58,10 @@ def check_experts(experts: Sequence[Expert]) -> None:
         if names.count(expert.name) > 1:
             raise ConfigurationError(f"pool.experts names {expert.name} twice; rename one")
         if set(expert.skill) != set(DOMAINS):
-            raise ConfigurationError(f"pool.experts, {expert.name}: skill must name {', '.join(DOMAINS)}; "
-                                     f"found {', '.join(sorted(expert.skill)) or 'none'}")  # fmt: skip
+            raise ConfigurationError(
+                f"pool.experts, {expert.name}: skill must name {', '.join(DOMAINS)}; "
+                f"found {', '.join(sorted(expert.skill)) or 'none'}"
+            )
 
 
 def probability(expert: Expert, ask: Ask) -> float:
@@ -74,17 +77,11 @@ def is_correct(world: World, expert: Expert, ask: Ask) -> bool:
 
 
 def respond(world: World, expert: Expert, text: str) -> Simulated:
-    """The expert's completion for a user message, whatever the message says."""
-    ask = understand(world, question_of(text)) or understand(world, text)
+    """The expert's completion for a user message: a question, bare or inside `candidate_message`, or anything else."""
+    ask = understand(world, sub_question(text))
     if ask is None:
         return _simulated(world, expert, text, UNCLEAR, None)
     return _simulated(world, expert, text, _answer(world, expert, ask), ask)
-
-
-def question_of(message: str) -> str:
-    """The last line of a message: where an instruction around a question puts the question."""
-    lines = message.strip().splitlines()
-    return lines[-1] if lines else ""
 
 
 def count_tokens(text: str) -> int:

@@ -16,8 +16,8 @@ decomposed
     Each single-hop part to one expert, later parts about the true intermediate value. It is right when every part is:
     for a chain that is exact, for a comparison it leaves out two wrong numbers that happen to order rightly.
 oracle
-    The better of the two for each question, with the best expert for every call. Realised, it is the cheapest plan whose
-    every answer is right ("cheapest-correct"); where no plan is right it asks nobody, and costs nothing.
+    The better of the two for each question, with the best expert for every call. Realised, it is the cheapest plan
+    whose every answer is right ("cheapest-correct"); where no plan is right it asks nobody, and costs nothing.
 
 Costs are in millionths of a dollar: completion tokens x USD per 1M (paper, section 3.2).
 """
@@ -90,64 +90,81 @@ class Plan:
         return sum(call.cost for call in self.calls)
 
 
+class Market:
+    """The experts of one world, each answer worked out once."""
+
+    def __init__(self, world: World, experts: Sequence[Expert]) -> None:
+        self.world = world
+        self.experts = tuple(experts)
+        self._known: dict[tuple[str, str], Simulated] = {}
+
+    def answer(self, expert: Expert, query: str) -> Simulated:
+        """What the expert answers."""
+        key = (expert.name, query)
+        if key not in self._known:
+            self._known[key] = respond(self.world, expert, query)
+        return self._known[key]
+
+    def best_probability(self, ask: Ask) -> float:
+        """Expected exact match of the best routing of one ask, direct or decomposed, by the parameters alone."""
+        direct = max(probability(expert, ask) for expert in self.experts)
+        parts = split_ask(self.world, ask)
+        return max(direct, math.prod(max(probability(expert, part) for expert in self.experts) for part in parts))
+
+    def cheapest_correct(self, question: Question) -> Plan | None:
+        """The cheapest plan whose every answer is right, or None where there is none."""
+        direct = self._cheapest_call(question.question)
+        parts = [self._cheapest_call(part.question) for part in question.parts]
+        found = [call for call in parts if call is not None]
+        plans = [Plan((direct,))] if direct is not None else []
+        if found and len(found) == len(parts):
+            plans.append(Plan(tuple(found)))
+        return min(plans, key=lambda plan: plan.cost, default=None)
+
+    def _cheapest_call(self, query: str) -> PlannedCall | None:
+        answers = [(expert, self.answer(expert, query)) for expert in self.experts]
+        right = [(expert, item) for expert, item in answers if item.correct]
+        calls = [PlannedCall(expert.name, query, item.text, item.cost(expert)) for expert, item in right]
+        return min(calls, key=lambda call: call.cost, default=None)
+
+
 def optimum(world: World, experts: Sequence[Expert], questions: Sequence[Question]) -> Optimum:
     """The optimum over questions of this world. Raises DataError for none, or one that is not of this world."""
     if not questions:
         raise DataError("no questions to compute the optimum of; check ingest.sizes")
+    market = Market(world, experts)
     asks = [(question, meaning(world, question)) for question in questions]
-    fixed = {expert.name: _mean([_direct(world, expert, item, ask) for item, ask in asks]) for expert in experts}
-    split = {expert.name: _mean([_decomposed(world, expert, item, ask) for item, ask in asks]) for expert in experts}
-    return Optimum(len(asks), _oracle(world, experts, asks), fixed, split, _mean(list(fixed.values())))
+    fixed = {expert.name: _mean([_direct(market, expert, item, ask) for item, ask in asks]) for expert in experts}
+    split = {expert.name: _mean([_decomposed(market, expert, item, ask) for item, ask in asks]) for expert in experts}
+    return Optimum(len(asks), _oracle(market, asks), fixed, split, _mean(list(fixed.values())))
 
 
 def meaning(world: World, question: Question) -> Ask:
     """What a question of this world asks. Raises DataError for any other."""
     ask = understand(world, question.question)
     if ask is None:
-        raise DataError(f"{question.dataset}: {question.question!r} is not a question of the sandbox world "
-                        f"(seed {world.params.seed}); run the ingest stage again")  # fmt: skip
+        raise DataError(
+            f"{question.dataset}: {question.question!r} is not a question of the sandbox world "
+            f"(seed {world.params.seed}); run the ingest stage again"
+        )
     return ask
 
 
-def best_probability(world: World, experts: Sequence[Expert], ask: Ask) -> float:
-    """Expected exact match of the best routing of one ask, direct or decomposed, by the parameters alone."""
-    direct = max(probability(expert, ask) for expert in experts)
-    parts = math.prod(max(probability(expert, part) for expert in experts) for part in split_ask(world, ask))
-    return max(direct, parts)
-
-
-def cheapest_correct(world: World, experts: Sequence[Expert], question: Question) -> Plan | None:
-    """The cheapest plan whose every answer is right, or None where there is none."""
-    direct = _cheapest_call(world, experts, question.question)
-    parts = [_cheapest_call(world, experts, part.question) for part in question.parts]
-    found = [call for call in parts if call is not None]
-    plans = [Plan((direct,))] if direct is not None else []
-    if found and len(found) == len(parts):
-        plans.append(Plan(tuple(found)))
-    return min(plans, key=lambda plan: plan.cost, default=None)
-
-
-def _cheapest_call(world: World, experts: Sequence[Expert], query: str) -> PlannedCall | None:
-    answers = [(expert, respond(world, expert, query)) for expert in experts]
-    calls = [PlannedCall(expert.name, query, answer.text, answer.cost(expert)) for expert, answer in answers if answer.correct]
-    return min(calls, key=lambda call: call.cost, default=None)
-
-
-def _oracle(world: World, experts: Sequence[Expert], asks: Sequence[tuple[Question, Ask]]) -> Value:
-    expected = fmean(best_probability(world, experts, ask) for _, ask in asks)
-    plans = [plan for item, _ in asks if (plan := cheapest_correct(world, experts, item)) is not None]
+def _oracle(market: Market, asks: Sequence[tuple[Question, Ask]]) -> Value:
+    expected = fmean(market.best_probability(ask) for _, ask in asks)
+    plans = [plan for item, _ in asks if (plan := market.cheapest_correct(item)) is not None]
     return Value(expected, len(plans) / len(asks), fmean(plan.cost for plan in plans) if plans else 0.0)
 
 
-def _direct(world: World, expert: Expert, question: Question, ask: Ask) -> Value:
-    answer = respond(world, expert, question.question)
+def _direct(market: Market, expert: Expert, question: Question, ask: Ask) -> Value:
+    answer = market.answer(expert, question.question)
     return Value(probability(expert, ask), float(answer.correct), answer.cost(expert))
 
 
-def _decomposed(world: World, expert: Expert, question: Question, ask: Ask) -> Value:
+def _decomposed(market: Market, expert: Expert, question: Question, ask: Ask) -> Value:
     queries = [part.question for part in question.parts] or [question.question]
-    answers: list[Simulated] = [respond(world, expert, query) for query in queries]
-    expected = math.prod(probability(expert, part) for part in split_ask(world, ask))
+    answers = [market.answer(expert, query) for query in queries]
+    expected = math.prod(probability(expert, part) for part in split_ask(market.world, ask))
     return Value(expected, float(all(item.correct for item in answers)), sum(item.cost(expert) for item in answers))
 
 

@@ -64,15 +64,13 @@ class ApiError(Exception):
     def __init__(self, status: int, message: str, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.body = {"message": message, "type": _TYPES.get(status, "invalid_request_error"), "param": param, "code": code}
+        kind = "server_error" if status >= 500 else "invalid_request_error"
+        self.body = {"message": message, "type": kind, "param": param, "code": code}
 
     def response(self) -> web.Response:
         """The HTTP response; a 503 invites an immediate retry."""
         headers = {"Retry-After": "0"} if self.status == 503 else None
         return web.json_response({"error": self.body}, status=self.status, headers=headers)
-
-
-_TYPES = {503: "server_error"}
 
 
 @dataclass(frozen=True)
@@ -175,7 +173,7 @@ def _completion(chat: ChatRequest, simulated: Simulated) -> dict[str, Any]:
         "object": "chat.completion",
         "created": int(time.time()),
         "model": chat.model,
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish, "logprobs": None}],
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}],
         "usage": {
             "prompt_tokens": simulated.prompt_tokens,
             "completion_tokens": tokens,
@@ -195,7 +193,7 @@ def _cut(text: str, limit: int | None) -> tuple[str, str]:
 
 
 async def run(spec: Spec, port: int, ready: Path | None, follow_stdin: bool) -> None:
-    """Serve until cancelled, or until standard input closes where `follow_stdin` ties the server to its parent's life."""
+    """Serve until cancelled; where `follow_stdin` ties the server to its parent, until standard input closes."""
     runner = web.AppRunner(Service(spec, World.generate(spec.world)).application(), access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, HOST, port)
@@ -221,8 +219,10 @@ async def _stdin_closed() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m stages.shared.sandbox.server", description=__doc__.splitlines()[0])
-    parser.add_argument("--spec", type=Path, required=True, help="what to simulate: JSON with world, experts, time_scale")
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.shared.sandbox.server", description="Simulated experts over HTTP (synthetic)."
+    )
+    parser.add_argument("--spec", type=Path, required=True, help="JSON: world, experts, time_scale")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--ready", type=Path, help="file to write {port, base_url} to once it listens")
     parser.add_argument("--follow-stdin", action="store_true", help="stop when standard input closes")

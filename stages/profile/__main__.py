@@ -1,0 +1,62 @@
+"""`python -m stages.profile`: candidates asked the profiling questions; records and descriptors of them out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from stages.profile.asking import ask_all
+from stages.profile.journal import Journal, Key, close_run, digest, open_journal
+from stages.profile.measures import describe, summarise
+from stages.profile.plan import make_plan, texts
+from stages.profile.records import make_records, write_records
+from stages.shared.artifacts import verify_manifest, write_manifest
+from stages.shared.entry import Workspace, run_stage
+from stages.shared.episode.roster import write_descriptors
+from stages.shared.files import atomic_folder, write_json
+from stages.shared.params import Params
+from stages.shared.pool.candidate import Candidate, Reply
+from stages.shared.pool.client import HttpPool
+from stages.shared.pool.serving import serve
+from stages.shared.progress import Progress, say
+from stages.shared.questions import read_questions
+
+
+def main(params: Params, workspace: Workspace) -> None:
+    """Serve the pool, ask it, write what came back."""
+    verify_manifest(workspace.artifacts("ingest"))
+    plan = make_plan(read_questions(workspace.artifacts("ingest") / "profiling.parquet"), params.profile.questions)
+    asked = texts(plan)
+    run = workspace.runs("profile") / digest(params, asked)
+    with open_journal(run) as journal, serve(params.pool, params.world, workspace.state) as candidates:
+        replies = asyncio.run(_ask(params, candidates, asked, journal))
+    records = make_records(plan, candidates, replies, _shortener(params))
+    summary = summarise(candidates, records)
+    with atomic_folder(workspace.artifacts("profile")) as folder:
+        write_records(folder / "records.parquet", records)
+        write_descriptors(folder / "descriptors.json", describe(candidates, records))
+        write_manifest(folder, "pointsman/profile/1")
+    write_json(workspace.metrics("profile"), summary)
+    close_run(run)
+    failed = sum(summary["failures"].values())
+    say(f"profile: {len(candidates)} candidates, {len(asked)} questions each, {failed} calls without a reply")
+
+
+async def _ask(params: Params, candidates: Sequence[Candidate], asked: list[str], journal: Journal) -> dict[Key, Reply]:
+    async with HttpPool(candidates, params.pool.limits) as pool:
+        await pool.check()
+        with Progress("profile", total=len(candidates) * len(asked), unit="calls") as progress:
+            return await ask_all(pool, asked, journal, progress)
+
+
+def _shortener(params: Params) -> Callable[[str], str]:
+    """How the short answer is found within a reply: simulated experts' sentences have known frames."""
+    if params.pool.kind != "sandbox":
+        return str.strip
+    from stages.shared.sandbox.experts import short_answer
+
+    return short_answer
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_stage("profile", main))
