@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from stages.publish.seaweed import serve_s3
 from stages.publish.store import Keys, Location, S3Store
-from stages.shared.errors import ConfigurationError
+from stages.shared.errors import BudgetError, ConfigurationError
 from stages.shared.params import PublishParams
 
 AWS_KEY_ENV = "AWS_ACCESS_KEY_ID"
 AWS_TOKEN_ENV = "AWS_SESSION_TOKEN"
+SPARE = 256 << 20
+"""Bytes of disk that the embedded server needs besides what is stored."""
 
 
 @contextmanager
-def open_store(params: PublishParams, state: Path) -> Iterator[S3Store]:
+def open_store(params: PublishParams, state: Path, room: int = 0) -> Iterator[S3Store]:
     """The configured store, checked; without an endpoint the embedded server, running while the block does.
 
-    Raises ConfigurationError for missing or refused keys, a missing bucket or a wrong endpoint, TransientError when the
-    endpoint does not answer.
+    `room` is how many bytes are to be stored. Raises ConfigurationError for missing or refused keys, a missing bucket
+    or a wrong endpoint, TransientError when the endpoint does not answer, BudgetError when the disk is too full.
     """
     if params.endpoint is not None:
         store = S3Store(_location(params, params.endpoint), keys_from_environment(params))
         store.check()
         yield store
         return
+    _check_disk(state, room)
     with serve_s3(state) as server:
         store = S3Store(_location(params, server.url), server.keys)
         store.ensure_bucket()
@@ -53,3 +57,13 @@ def keys_from_environment(params: PublishParams) -> Keys:
 
 def _location(params: PublishParams, endpoint: str) -> Location:
     return Location(endpoint=endpoint, bucket=params.bucket, prefix=params.prefix, region=params.region)
+
+
+def _check_disk(state: Path, room: int) -> None:
+    state.mkdir(parents=True, exist_ok=True)
+    free, needed = shutil.disk_usage(state).free, 2 * room + SPARE
+    if free < needed:
+        raise BudgetError(
+            f"{state} has {free >> 20} MiB free; to store a release and to check it takes {needed >> 20} MiB: "
+            "free some, or set publish.endpoint to another S3 server"
+        )

@@ -1,8 +1,8 @@
 """Runs the embedded S3 server for as long as anybody uses it, whatever becomes of the users.
 
-A process of its own, of the standard library alone, which `stages.publish.seaweed` starts. Every user holds a shared lock on
-`users.lock`; the keeper waits for the exclusive one, which the kernel grants when the last user has left or was killed, and
-then stops the server. The server in turn is told by the kernel when the keeper dies.
+A process of its own, of the standard library alone, which `stages.publish.seaweed` starts. Every user holds a shared
+lock on `users.lock`; the keeper waits for the exclusive one, which the kernel grants when the last user has left or was
+killed, and then stops the server. The server in turn is told by the kernel when the keeper dies.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 READY_WITHIN_S = 20.0
 STOPPED_WITHIN_S = 10.0
 TRIES = 3
+LOOPBACK = "127.0.0.1"
 LOG_LIMIT = 4 << 20
 ENDPOINT = "endpoint.json"
 SERVICES = ("master", "volume", "filer", "s3", "admin")
@@ -38,7 +39,7 @@ class CannotRunError(Exception):
 
 
 def main(binary: str, folder: Path, log: Path) -> int:
-    """Start the server, say in `endpoint.json` where it is ({"url"}, or {"error"}), and stop it when no user is left."""
+    """Start the server, say in `endpoint.json` where it is ({"url"} or {"error"}), and stop it when no user is left."""
     with ExitStack() as stack:
         users = stack.enter_context((folder / "users.lock").open("a"))
         alive = stack.enter_context((folder / "keeper.lock").open("a"))
@@ -49,7 +50,7 @@ def main(binary: str, folder: Path, log: Path) -> int:
             _tell(folder, {"error": str(error)})
             return 1
         try:
-            _tell(folder, {"url": f"http://127.0.0.1:{ports['s3.port']}"})
+            _tell(folder, {"url": f"http://{LOOPBACK}:{ports['s3.port']}"})
             fcntl.flock(users, fcntl.LOCK_EX)
         finally:
             _stop(server, ports)
@@ -73,7 +74,7 @@ def _free_ports() -> dict[str, int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in names]
         for each in sockets:
-            each.bind(("127.0.0.1", 0))
+            each.bind((LOOPBACK, 0))
         return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
 
 
@@ -82,9 +83,9 @@ def _spawn(binary: str, folder: Path, log: Path, ports: Mapping[str, int]) -> su
     data.mkdir(exist_ok=True)
     for consensus in data.glob("m[0-9]*"):
         shutil.rmtree(consensus)
-    options = {"dir": data, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "s3.config": folder / "s3.json"}
+    options: dict[str, object] = {"dir": data, "s3.config": folder / "s3.json", "ip": LOOPBACK, "ip.bind": LOOPBACK}
     options |= {"master.telemetry": "false", "admin.ui": "false", "webdav": "false"}
-    options |= {"s3.port.iceberg": 0, "s3.port.lance": 0, "volume.preStopSeconds": 0} | ports
+    options |= {"s3.port.iceberg": 0, "s3.port.lance": 0, "volume.preStopSeconds": 0, **ports}
     command = [binary, "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in options.items())]
     try:
         with log.open("ab") as out:
@@ -109,7 +110,7 @@ def _die_with_parent() -> None:
 def _is_ready(server: subprocess.Popen[bytes], port: int) -> bool:
     deadline = time.monotonic() + READY_WITHIN_S
     while server.poll() is None and time.monotonic() < deadline:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+        connection = http.client.HTTPConnection(LOOPBACK, port, timeout=1)
         with suppress(OSError, http.client.HTTPException):
             connection.request("GET", "/healthz")
             if connection.getresponse().status == 200:
@@ -138,7 +139,7 @@ def _tail(log: Path) -> str:
 def _tell(folder: Path, message: Mapping[str, str]) -> None:
     part = folder / f".{ENDPOINT}.part"
     part.write_text(json.dumps(message), encoding="utf-8")
-    os.replace(part, folder / ENDPOINT)
+    part.replace(folder / ENDPOINT)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ import hashlib
 import json
 import re
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from stages.shared.errors import IntegrityError
 
-SCHEMA = "pointsman/release/1"
+SCHEMA: Final = "pointsman/release/1"
 MANIFEST = "manifest.json"
 HARMLESS = frozenset({".safetensors", ".json", ".md", ".txt", ".jinja", ".model"})
 """Kinds of files that nothing executes when they are loaded (`.model` is SentencePiece's vocabulary)."""
@@ -31,7 +31,7 @@ class FileEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The content of a release, and nothing else: no time, no run id, no place, so that equal content is one release."""
+    """The content of a release and nothing else: no time, no run id, no place, so that equal content is one release."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -50,8 +50,8 @@ class Manifest(BaseModel):
         return files
 
     @property
-    def bytes(self) -> int:
-        """Size of all files together."""
+    def size(self) -> int:
+        """Bytes of all files together."""
         return sum(entry.bytes for entry in self.files.values())
 
     def canonical(self) -> bytes:
@@ -73,7 +73,7 @@ def parse_manifest(data: bytes, digest: str, where: str) -> Manifest:
     """Read a stored manifest. Raises IntegrityError when it does not hash to `digest` or is not a safe manifest."""
     actual = hashlib.sha256(data).hexdigest()
     if actual != digest:
-        raise IntegrityError(f"{where}: the manifest hashes to {actual[:16]}…, not to its name; do not use this release")
+        raise IntegrityError(f"{where}: the manifest hashes to {actual[:16]}…, not to its name; do not use it")
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
@@ -89,5 +89,5 @@ def name_fault(name: str) -> str | None:
     if name == MANIFEST:
         return "the name is taken by the manifest"
     if path.suffix not in HARMLESS:
-        return f"only {', '.join(sorted(HARMLESS))} files go into a release; weights must be safetensors (a pickle can run code)"
+        return f"a release holds {', '.join(sorted(HARMLESS))} only; weights must be safetensors, a pickle can run code"
     return None

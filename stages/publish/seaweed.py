@@ -85,20 +85,21 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _keys(path: Path) -> Keys:
-    """This folder's credentials, in the server's own format; made up at first use, readable by their owner only."""
+    """The folder's credentials, in the server's own format; made up at first use, readable by their owner only."""
     if not path.exists():
         pair = {"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)}
-        identity = {"name": "pointsman", "credentials": [pair], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        identity = {"name": "pointsman", "credentials": [pair], "actions": actions}
         part = path.with_suffix(".part")
         part.unlink(missing_ok=True)
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as handle:
             json.dump({"identities": [identity]}, handle)
-        os.replace(part, path)
+        part.replace(path)
     try:
         pair = json.loads(path.read_text(encoding="utf-8"))["identities"][0]["credentials"][0]
         return Keys(access=pair["accessKey"], secret=pair["secretKey"], origin=str(path))
     except (ValueError, LookupError, TypeError) as error:
-        raise ConfigurationError(f"{path} holds no credentials any more ({error!r}); remove it, a new one is made") from error
+        raise ConfigurationError(f"{path} holds no credentials ({error!r}); remove it, a new one is made") from error
 
 
 def _is_held(path: Path) -> bool:
@@ -133,7 +134,7 @@ def _url(folder: Path, log: Path, process: subprocess.Popen[bytes] | None) -> st
 
 
 def _leave(users: IO[str], folder: Path) -> bool:
-    """Let go; where nobody else holds on, wait until the server has stopped, and return True. Called under the start lock."""
+    """Let go; where nobody else holds on, wait until the server has stopped and return True. Needs the start lock."""
     last = _is_last(users)
     fcntl.flock(users, fcntl.LOCK_UN)
     deadline = time.monotonic() + 2 * keeper.STOPPED_WITHIN_S

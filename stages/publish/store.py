@@ -23,7 +23,14 @@ from botocore.exceptions import (
     SSLError,
 )
 
-from stages.shared.errors import BudgetError, ConfigurationError, ConflictError, IntegrityError, PipelineError, TransientError
+from stages.shared.errors import (
+    BudgetError,
+    ConfigurationError,
+    ConflictError,
+    IntegrityError,
+    PipelineError,
+    TransientError,
+)
 
 CHUNK = 1 << 20
 PART = 64 << 20
@@ -34,7 +41,7 @@ EXISTS = frozenset({"PreconditionFailed", "412"})
 REFUSED_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"})
 FORBIDDEN = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccountProblem"})
 WRONG_CONTENT = frozenset({"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"})
-WRONG_REGION = frozenset({"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
+WRONG_REGION = frozenset({"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"})
 FULL = frozenset({"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "EntityTooLarge"})
 
 
@@ -56,14 +63,14 @@ class Store(Protocol):
         ...
 
     def create(self, key: str, content: bytes | Path, sha256: str) -> bool:
-        """Create an object; False where the key exists already. Raises IntegrityError when content is not `sha256` (hex)."""
+        """Create an object; False where the key exists. Raises IntegrityError when content is not `sha256` (hex)."""
         ...
 
     def read(self, key: str) -> Iterator[bytes] | None:
         """The object in chunks; None where there is none."""
         ...
 
-    def list(self, prefix: str) -> list[Stored]:
+    def entries(self, prefix: str) -> list[Stored]:
         """Every object whose key begins with `prefix`, in the order of keys."""
         ...
 
@@ -121,7 +128,7 @@ class S3Store:
                     raise
 
     def create(self, key: str, content: bytes | Path, sha256: str) -> bool:
-        """Create an object under an If-None-Match; the server checks the SHA-256 on arrival. False where the key exists."""
+        """Create an object, its SHA-256 checked by the server on arrival; False where the key exists."""
         with self._explained(f"create {key}"):
             try:
                 return self._create(key, content, sha256)
@@ -141,7 +148,7 @@ class S3Store:
                 raise
         return self._chunks(key, body)
 
-    def list(self, prefix: str) -> list[Stored]:
+    def entries(self, prefix: str) -> list[Stored]:
         """Every object whose key begins with `prefix`, in the order of keys."""
         own = len(self._full(""))
         pages = self._client.get_paginator("list_objects_v2")
@@ -219,9 +226,9 @@ class S3Store:
         except FlexibleChecksumError as error:
             raise IntegrityError(f"{self.place}: {action}: content does not match its stored checksum") from error
         except SSLError as error:
-            raise ConfigurationError(f"{self.place}: no trusted TLS connection ({error}); check publish.endpoint") from error
+            raise ConfigurationError(f"{self.place}: no trusted TLS connection: {error}") from error
         except (HTTPClientError, IncompleteReadError) as error:
-            raise TransientError(f"cannot reach {self.place} ({error}); check that it is up and publish.endpoint is right") from error
+            raise TransientError(f"cannot reach {self.place}; is publish.endpoint right? {error}") from error
         except (BotoCoreError, ValueError) as error:
             if isinstance(error, PipelineError):
                 raise
@@ -230,26 +237,34 @@ class S3Store:
     def _refusal(self, action: str, error: ClientError) -> PipelineError:
         code, said = _code(error), error.response.get("Error", {}).get("Message", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        where = f"{self.place}: cannot {action}"
-        if code in REFUSED_KEYS:
-            return ConfigurationError(f"{where}: the server refuses the keys from {self._keys.origin} ({code})")
-        if code == "RequestTimeTooSkewed":
-            return ConfigurationError(f"{where}: this machine's clock is wrong ({said})")
-        if code in FORBIDDEN:
-            return ConfigurationError(f"{where}: the keys from {self._keys.origin} may not do this ({code}); allow list, get and put")
-        if code == "NoSuchBucket":
-            return ConfigurationError(f"{where}: there is no bucket {self._location.bucket!r}; create it, or correct publish.bucket")
-        if code in WRONG_REGION:
-            return ConfigurationError(f"{where}: the bucket is in another region than publish.region={self._location.region!r} ({said})")
-        if code in WRONG_CONTENT or "checksum" in said.lower():
-            return IntegrityError(f"{where}: what arrived does not have the announced SHA-256 ({code}); publish again")
-        if code in FULL or status == 507:
-            return BudgetError(f"{where}: no room left ({code}: {said}); free some space there")
-        if status == 409:
-            return ConflictError(f"{where}: somebody else is writing the same object; try again ({code})")
-        if status == 429 or (status >= 500 and status != 501):
-            return TransientError(f"{where}: the server answers {status} {code}: {said}; try again, and look at its log and disk")
-        return ConfigurationError(f"{where}: the server answers {status} {code}: {said}")
+        bucket, region, keys = self._location.bucket, self._location.region, f"the keys from {self._keys.origin}"
+        kind, why = _diagnose(code, status, said, bucket=bucket, region=region, keys=keys)
+        return kind(f"{self.place}: cannot {action}: {why}")
+
+
+def _diagnose(
+    code: str, status: int, said: str, *, bucket: str, region: str, keys: str
+) -> tuple[type[PipelineError], str]:
+    """What a refusal of the server means, and the way out."""
+    if code in REFUSED_KEYS:
+        return ConfigurationError, f"the server refuses {keys} ({code})"
+    if code == "RequestTimeTooSkewed":
+        return ConfigurationError, f"this machine's clock is wrong ({said})"
+    if code in FORBIDDEN:
+        return ConfigurationError, f"{keys} may not do this ({code}); allow them to list, get and put"
+    if code == "NoSuchBucket":
+        return ConfigurationError, f"there is no bucket {bucket!r}; create it, or correct publish.bucket"
+    if code in WRONG_REGION:
+        return ConfigurationError, f"the bucket is not in publish.region={region!r} ({said})"
+    if code in WRONG_CONTENT or "checksum" in said.lower():
+        return IntegrityError, f"what arrived does not have the announced SHA-256 ({code}); publish again"
+    if code in FULL or status == 507:
+        return BudgetError, f"no room left ({code}: {said}); free some space there"
+    if status == 409:
+        return ConflictError, f"somebody else is writing the same object; try again ({code})"
+    if status == 429 or (status >= 500 and status != 501):
+        return TransientError, f"the server answers {status} {code}: {said}; try again, look at its log and disk"
+    return ConfigurationError, f"the server answers {status} {code}: {said}"
 
 
 def _client(location: Location, keys: Keys, attempts: int) -> Any:

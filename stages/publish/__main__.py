@@ -1,0 +1,73 @@
+"""The stage publish: put a release into the store, download it again, and let it answer a question."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from stages.publish.answer import answer
+from stages.publish.endpoint import open_store
+from stages.publish.fetch import fetch_release
+from stages.publish.receipt import STAGE, Receipt, Smoke, write_receipt
+from stages.publish.release import Release, assemble, manifest_key, publish
+from stages.publish.store import Store
+from stages.shared.entry import Workspace, run_stage
+from stages.shared.errors import DataError, TransientError
+from stages.shared.params import Params
+from stages.shared.progress import Progress, say
+from stages.shared.questions import Question, read_questions
+
+
+def main(params: Params, workspace: Workspace) -> None:
+    """Publish what the stages left; the receipt is written only for a release that was seen to work."""
+    question = smoke_question(workspace)
+    release = assemble(params, workspace)
+    with open_store(params.publish, workspace.state, room=release.manifest.size) as store:
+        with Progress(STAGE, total=len(release.manifest.files), unit="files", root=workspace.root) as progress:
+            is_new = publish(release, store, lambda name: progress.advance(1, note=name))
+        word = "published" if is_new else "was published before, nothing to do for"
+        say(f"{STAGE}: {word} release {release.manifest.digest[:16]} in {store.place}")
+        smoke = prove(store, release, question, workspace)
+    say(f"{STAGE}: downloaded, verified, asked {smoke.question!r}: {smoke.answer!r}")
+    write_receipt(
+        Receipt(
+            digest=release.manifest.digest,
+            endpoint=params.publish.endpoint,
+            bucket=params.publish.bucket,
+            prefix=params.publish.prefix,
+            key=manifest_key(release.manifest.digest),
+            files={name: entry.sha256 for name, entry in release.manifest.files.items()},
+            bytes=release.manifest.size,
+            smoke=smoke,
+        ),
+        workspace,
+    )
+
+
+def smoke_question(workspace: Workspace) -> Question:
+    """The first single-hop test question, or the first where all have more. Raises DataError when there is none."""
+    path = workspace.artifacts("ingest") / "test.parquet"
+    questions = read_questions(path)
+    if not questions:
+        raise DataError(f"{path} holds no question to try the release with; run the ingest stage again")
+    return next((each for each in questions if each.hops == 1), questions[0])
+
+
+def prove(store: Store, release: Release, question: Question, workspace: Workspace) -> Smoke:
+    """Download the release, verify it, and ask it one question.
+
+    Raises IntegrityError for a release that does not come back as it went, TransientError when no candidate answered.
+    """
+    workspace.runs(STAGE).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=workspace.runs(STAGE)) as parent:
+        folder = Path(parent) / "release"
+        fetch_release(store, release.manifest.digest, folder)
+        episode = answer(question.question, folder, workspace)
+    if episode.calls and all(call.reply.outcome.is_failure for call in episode.calls):
+        failed = ", ".join(f"{call.name} {call.reply.outcome}" for call in episode.calls)
+        raise TransientError(f"the release is stored, but no candidate answered its question ({failed}); run again")
+    return Smoke(question.question, question.answers, episode.answer, episode.ending)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_stage(STAGE, main))

@@ -1,0 +1,153 @@
+"""A release: the trained router with all that one needs to use and to judge it, put into a store under its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.publish.card import Evidence, render_card
+from stages.publish.manifest import FileEntry, Manifest, canonical_json, name_fault
+from stages.publish.store import Store
+from stages.publish.weights import count_parameters
+from stages.shared.artifacts import verify_manifest
+from stages.shared.entry import Workspace
+from stages.shared.episode.prompt import render_prompt
+from stages.shared.episode.roster import make_roster, read_descriptors
+from stages.shared.errors import DataError, IntegrityError
+from stages.shared.files import sha256
+from stages.shared.params import Params
+
+POLICY, DESCRIPTORS, PARAMS, PROMPT, CARD = "policy", "descriptors.json", "params.json", "prompt.txt", "README.md"
+METRICS = ("ingest", "profile", "train", "evaluate")
+QUESTION = "{question}"
+"""Stands where the question goes, in the prompt that a release shows."""
+
+Content = bytes | Path
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is to be published: the manifest, and where the content of each of its files is."""
+
+    manifest: Manifest
+    contents: Mapping[str, Content]
+
+
+def blob_key(digest: str) -> str:
+    """Where the content with this SHA-256 is kept."""
+    return f"blobs/sha256/{digest}"
+
+
+def manifest_key(digest: str) -> str:
+    """Where the manifest of this release is kept: what is listed there is published."""
+    return f"manifests/{digest}.json"
+
+
+def assemble(params: Params, workspace: Workspace) -> Release:
+    """Gather a release from what the stages left. The same inputs give the same digest.
+
+    Raises IntegrityError for artifacts that changed after their stage wrote them, DataError for missing metrics and for
+    a policy folder that holds anything but safetensors and plain text.
+    """
+    for stage in ("profile", "train"):
+        verify_manifest(workspace.artifacts(stage))
+    policy = policy_files(workspace.artifacts("train") / POLICY)
+    descriptors = workspace.artifacts("profile") / DESCRIPTORS
+    metrics = {stage: _metrics(workspace.metrics(stage)) for stage in METRICS}
+    prompt = _prompt(params, descriptors)
+    evidence = Evidence(
+        profile=params.profile_name,
+        synthetic=params.pool.kind == "sandbox",
+        policy=params.train.policy.kind,
+        parameters=count_parameters(policy.values()),
+        prompt=prompt,
+        metrics={stage: json.loads(data) for stage, data in metrics.items()},
+    )
+    contents: dict[str, Content] = {f"{POLICY}/{name}": path for name, path in policy.items()}
+    contents |= {f"metrics/{stage}.json": data for stage, data in metrics.items()}
+    contents |= {
+        DESCRIPTORS: descriptors,
+        PARAMS: canonical_json(recorded(params)),
+        PROMPT: prompt.encode(),
+        CARD: render_card(evidence).encode(),
+    }
+    files = {name: _entry(content) for name, content in sorted(contents.items())}
+    return Release(Manifest(synthetic=evidence.synthetic, files=files), contents)
+
+
+def recorded(params: Params) -> dict[str, Any]:
+    """The parameters that made the release, without where it is published: the digest is the same in any store."""
+    sections = {
+        "world": params.world, "ingest": params.ingest, "pool": params.pool, "profile": params.profile,
+        "episode": params.episode, "reward": params.reward, "train": params.train, "evaluate": params.evaluate,
+    }  # fmt: skip
+    dumped = {name: section.model_dump(mode="json") for name, section in sections.items()}
+    return {"profile_name": params.profile_name, **dumped}
+
+
+def policy_files(folder: Path) -> dict[str, Path]:
+    """Every file of a policy folder by its name in there. Raises DataError for one that may not be in a release."""
+    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    found.pop("manifest.json", None)
+    if not any(name.endswith(".safetensors") for name in found):
+        raise DataError(f"{folder}: no weights in safetensors; run the train stage (`pointsman run`)")
+    for name in found:
+        if fault := name_fault(name):
+            raise DataError(f"{folder / name}: {fault}; remove it, or save the policy with `safe_serialization=True`")
+    return found
+
+
+def publish(release: Release, store: Store, done: Callable[[str], None] = lambda name: None) -> bool:
+    """Put a release into a store; True when it is new there, False when it was published before.
+
+    Every blob is read back and hashed before the manifest, whose creation is the moment of publication: until then
+    nothing that `fetch` or a listing looks at has changed. Calls `done` with each file that is safely stored.
+
+    Raises IntegrityError when what the store gives back is not what was put in.
+    """
+    for name, entry in release.manifest.files.items():
+        key = blob_key(entry.sha256)
+        store.create(key, release.contents[name], entry.sha256)
+        _check_stored(store, key, entry.sha256, name)
+        done(name)
+    manifest, digest = release.manifest.canonical(), release.manifest.digest
+    is_new = store.create(manifest_key(digest), manifest, digest)
+    _check_stored(store, manifest_key(digest), digest, "the manifest")
+    return is_new
+
+
+def _check_stored(store: Store, key: str, digest: str, name: str) -> None:
+    stored = hashlib.sha256()
+    for chunk in store.read(key) or ():
+        stored.update(chunk)
+    if stored.hexdigest() != digest:
+        raise IntegrityError(
+            f"{store.place}: {key} ({name}) does not hold what its name says; objects are never overwritten, "
+            "so remove it there and publish again"
+        )
+
+
+def _entry(content: Content) -> FileEntry:
+    if isinstance(content, Path):
+        return FileEntry(sha256=sha256(content), bytes=content.stat().st_size)
+    return FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+
+
+def _metrics(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        json.loads(data)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; run the stage {path.stem} first (`pointsman run`)") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}; run the stage {path.stem} again") from error
+    return data
+
+
+def _prompt(params: Params, descriptors: Path) -> str:
+    roster = make_roster([each for each in read_descriptors(descriptors) if each.seen])
+    return render_prompt(QUESTION, roster, params.episode.prompt, params.episode.max_calls)
