@@ -122,8 +122,8 @@ def repro(
 ) -> Result:
     """Bring one stage up to date and say how.
 
-    Lines of output go to `on_line`; `on_tick` is called at least every `tick_s` seconds. However this ends, no process of
-    the stage is left. Raises the PipelineError that the stage left behind, ConflictError when another run holds the
+    Lines of output go to `on_line`; `on_tick` is called at least every `tick_s` seconds. However this ends, no process
+    of the stage is left. Raises the PipelineError that the stage left behind, ConflictError when another run holds the
     stage, and PipelineError with the last lines of output when the stage left no message.
     """
     workspace = Workspace(root)

@@ -1,4 +1,4 @@
-"""The flow `retrain`: one task a stage. DVC decides what is current; Prefect decides when, and how often to try again."""
+"""The flow `retrain`: one task a stage. DVC decides what is current, Prefect when, and how often to try again."""
 
 from __future__ import annotations
 

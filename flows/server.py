@@ -1,4 +1,4 @@
-"""Where Prefect keeps its state and which server it speaks to. Imports no Prefect, which reads all that once, at import."""
+"""Where Prefect keeps its state, and its server. Imports no Prefect, which reads all that once, at import."""
 
 from __future__ import annotations
 
