@@ -244,7 +244,8 @@ class HubPolicy(Section):
 
     kind: Literal["hub"] = "hub"
     repo: str
-    revision: str
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    """The commit to start from: a branch name would not be reproducible."""
 
 
 Policy = Annotated[TinyPolicy | SmolPolicy | HubPolicy, Field(discriminator="kind")]
