@@ -1,0 +1,91 @@
+"""The warm start: a base policy and a profile's records in, a policy that keeps to the protocol out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.shared.files import atomic_folder
+from stages.shared.params import Params
+from stages.shared.policy import load_policy, load_tokenizer
+from stages.shared.pool.candidate import Descriptor
+from stages.shared.progress import Progress, say
+from stages.shared.questions import Question
+from stages.train.warm_start.demonstrations import Teacher
+from stages.train.warm_start.records import read_records
+from stages.train.warm_start.sft import Example, Recipe, fit
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+WEIGHTS = (".safetensors", ".safetensors.index.json")
+
+
+def warm_start(
+    base: Path,
+    records: Path,
+    descriptors: Sequence[Descriptor],
+    questions: Sequence[Question],
+    params: Params,
+    out: Path,
+) -> tuple[float, ...]:
+    """Fine-tune the policy in `base` on episodes demonstrated from `records` and write it to `out`, atomically.
+
+    `questions` are those that were profiled; only seen candidates are shown. Returns the loss of each step, nats a
+    token. With no steps `out` is a copy of `base`. Deterministic by `train.seed`.
+
+    Raises DataError when the records answer no question.
+    """
+    settings = params.train.warm_start
+    if settings.steps == 0:
+        with atomic_folder(out) as part:
+            shutil.copytree(base, part, dirs_exist_ok=True)
+        return ()
+    teacher = Teacher(
+        records=read_records(records),
+        descriptors=tuple(known for known in descriptors if known.seen),
+        roster=params.train.roster,
+        episode=params.episode,
+        decompose=settings.decompose,
+        tokenizer=load_tokenizer(base),
+    )
+    lessons = teacher.lessons(questions)
+    say(f"train: {len(lessons)} of {len(questions)} profiling questions can be demonstrated")
+    examples = (Example.of(shown.episode) for shown in teacher.demonstrate(lessons, params.train.seed))
+    model = _load(base, params)
+    losses = []
+    with Progress("train", total=settings.steps, unit="warm-start steps") as progress:
+        for loss in fit(model, examples, recipe(params)):
+            losses.append(loss)
+            progress.advance(1, note=f"loss {loss:.3f}")
+    _save(model, base, out)
+    return tuple(losses)
+
+
+def recipe(params: Params) -> Recipe:
+    """The tiny policy learns in fp32 and in full; a larger one computes in bf16 and keeps its embeddings."""
+    settings = params.train.warm_start
+    tiny = params.train.policy.kind == "tiny"
+    return Recipe(
+        steps=settings.steps,
+        batch=settings.batch,
+        learning_rate=settings.learning_rate,
+        compute="float32" if tiny else "bfloat16",
+        freeze_embeddings=not tiny,
+    )
+
+
+def _load(base: Path, params: Params) -> PreTrainedModel:
+    model = load_policy(base)
+    return model.to("cuda") if params.train.backend == "gpu" else model
+
+
+def _save(model: PreTrainedModel, base: Path, out: Path) -> None:
+    """The weights anew, everything else as the base has it."""
+    with atomic_folder(out) as part:
+        model.save_pretrained(part)
+        for file in base.iterdir():
+            if file.is_file() and not file.name.endswith(WEIGHTS):
+                shutil.copyfile(file, part / file.name)
