@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from stages.shared.pool.candidate import Candidate, Outcome, Reply
 from stages.shared.pool.endpoint import redacted
@@ -112,7 +112,7 @@ def _usage(document: Any) -> tuple[int, int] | None:
     return (prompt_tokens, completion_tokens) if _is_count(prompt_tokens) and _is_count(completion_tokens) else None
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
 
 
