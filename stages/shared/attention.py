@@ -42,7 +42,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which new tokens belong to which row, and what they may see; flat token order is row after row."""
+    """Which new tokens belong to which row, and what they may see; tokens lie flat, row after row."""
 
     rows: list[int]
     prompts: list[int]
@@ -63,13 +63,9 @@ class Layout:
     """[N] place of each new token among its row's new tokens."""
     positions: torch.Tensor
     """[N] place in the whole sequence."""
-    last: torch.Tensor
-    """[rows] flat index of each row's newest token."""
     longest_prompt: int
     width: int
     """Tokens of the longest row after its prompt."""
-    single: bool
-    """One new token a row."""
 
     @staticmethod
     def build(
@@ -89,8 +85,8 @@ class Layout:
         return Layout(
             rows=rows, prompts=prompts, row=torch.tensor(rows), prompt=torch.tensor(prompts), prompt_length=length,
             place=torch.tensor(place), share=max(seen.values()), owner=owner, offset=offset, turn=turn,
-            positions=length[owner] + offset, last=ends - 1, longest_prompt=max(prompt_lengths),
-            width=int((start + count).max()), single=max(counts) == 1,
+            positions=length[owner] + offset, longest_prompt=max(prompt_lengths),
+            width=int((start + count).max()),
         )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PREFILL_TOKENS = 16_384
+AttendRows = Callable[[Store, Store, Layout, int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,27 +183,21 @@ class Decoder:
             )
 
     def _next_tokens(self) -> tuple[list[int], list[float]]:
+        """Feed what is new, sample one token of each active row; rows with a single new token come first from here on."""
+        self._active.sort(key=lambda row: len(row.tokens) - row.cached > 1)
         rows = self._active
         fed = [row.tokens[row.cached :] for row in rows]
-        layout = Layout.build(
-            rows=[row.index for row in rows],
-            prompts=[row.prompt.slot for row in rows],
-            prompt_lengths=[len(row.prompt.tokens) for row in rows],
-            starts=[row.cached for row in rows],
-            counts=[len(tokens) for tokens in fed],
-        )
-        self._row_store.fit(max(layout.rows) + 1, layout.width)
-        self._prompt_store.fit(max(layout.prompts) + 1, 1)
-        attend = attend_one if layout.single else attend_many
+        plan = self._plan(rows, fed)
         hidden = self._network.hidden(
             torch.tensor([token for tokens in fed for token in tokens]),
-            layout.positions,
-            lambda layer, q, k, v: attend(self._prompt_store, self._row_store, layout, layer, q, k, v),
+            torch.cat([layout.positions for _, layout in plan]),
+            lambda layer, q, k, v: self._attend(plan, layer, q, k, v),
         )
         for row, tokens in zip(rows, fed, strict=True):
             row.cached += len(tokens)
             row.used = self._clock
-        logits = self._network.logits(hidden if layout.single else hidden[layout.last])
+        ends = torch.tensor([len(tokens) for tokens in fed]).cumsum(0) - 1
+        logits = self._network.logits(hidden[ends] if len(ends) < len(hidden) else hidden)
         requests = [row.request for row in rows if row.request is not None]
         return sample(
             logits,
@@ -210,6 +205,25 @@ class Decoder:
             [request.top_p for request in requests],
             [row.uniforms.random() for row in rows],
         )
+
+    def _plan(self, rows: list[_Row], fed: list[list[int]]) -> list[tuple[AttendRows, Layout]]:
+        """How each kind of row attends: those with one new token cheaply, those with an observation to read in full."""
+        single = sum(len(tokens) == 1 for tokens in fed)
+        plan = []
+        for attend, part in ((attend_one, slice(0, single)), (attend_many, slice(single, len(rows)))):
+            if rows[part]:
+                plan.append((attend, _layout(rows[part], [len(tokens) for tokens in fed[part]])))
+        self._row_store.fit(max(row.index for row in rows) + 1, max(layout.width for _, layout in plan))
+        self._prompt_store.fit(max(row.prompt.slot for row in rows) + 1, 1)
+        return plan
+
+    def _attend(
+        self, plan: list[tuple[AttendRows, Layout]], layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+    ) -> torch.Tensor:
+        sizes = [len(layout.owner) for _, layout in plan]
+        parts = zip(plan, q.split(sizes), k.split(sizes), v.split(sizes), strict=True)
+        stores = self._prompt_store, self._row_store
+        return torch.cat([attend(*stores, layout, layer, *own) for (attend, layout), *own in parts])
 
     def _finish(self, row: _Row, token: int) -> str | None:
         assert row.request is not None
@@ -223,3 +237,13 @@ class Decoder:
         kind = "stop" if finish == "stop" else "length"
         return request, Generation(tuple(row.tokens[row.start :]), tuple(row.log_probs), kind)
 
+
+
+def _layout(rows: list[_Row], counts: list[int]) -> Layout:
+    return Layout.build(
+        rows=[row.index for row in rows],
+        prompts=[row.prompt.slot for row in rows],
+        prompt_lengths=[len(row.prompt.tokens) for row in rows],
+        starts=[row.cached for row in rows],
+        counts=counts,
+    )

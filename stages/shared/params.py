@@ -293,6 +293,8 @@ class PpoParams(Section):
     entropy: Annotated[float, Field(ge=0)] = 1e-3
     temperature: PositiveFloat = 1.0
     top_p: Share = 0.95
+    curriculum: Share = 0.0
+    """The first share of the steps, whose questions are mostly single-hop: decomposing pays once routing works."""
     save_every: PositiveInt = 10
     """Steps between checkpoints."""
     validate_every: PositiveInt = 10

@@ -1,0 +1,84 @@
+"""What differs between a CPU and GPUs, in verl's terms; nothing else differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stages.shared.params import Params
+
+OPEN = (
+    r"ray_kwargs\.ray_init\..+",
+    r".+\.override_config\..+",
+    r".+\.mixed_precision(\..+)?",
+    r"actor_rollout_ref\.rollout\.agent\.agent_loop_manager_class",
+    r".+\.engine_kwargs\..+",
+    r"critic\.enable",
+)
+"""Keys that verl reads although its defaults do not list them."""
+RAY_CPUS = 16
+"""What Ray is told; its actors here wait more than they compute."""
+OBJECT_STORE_BYTES = 200_000_000
+ROLLOUT = "batched_cpu"
+
+
+def cpu(params: Params, ray: Path | None) -> Mapping[str, Any]:
+    """Bare fp32 modules, the batched rollout, one process that trains; rollout log-probabilities taken as they are.
+
+    These are exact to rounding (same weights, same precision), so that computing them again would only cost time.
+    """
+    overlay: dict[str, Any] = {
+        "trainer.device": "cpu",
+        "trainer.balance_batch": False,
+        "actor_rollout_ref.rollout.name": ROLLOUT,
+        "actor_rollout_ref.rollout.dtype": "float32",
+        "actor_rollout_ref.rollout.max_num_seqs": params.train.ppo.questions * params.train.ppo.episodes,
+        "actor_rollout_ref.rollout.free_cache_engine": False,
+        "actor_rollout_ref.rollout.agent.num_workers": 1,
+        "algorithm.rollout_correction.bypass_mode": True,
+        "ray_kwargs.ray_init.num_cpus": RAY_CPUS,
+        "ray_kwargs.ray_init.num_gpus": 1,
+        "ray_kwargs.ray_init.include_dashboard": False,
+        "ray_kwargs.ray_init.object_store_memory": OBJECT_STORE_BYTES,
+    }
+    if ray is not None:
+        overlay["ray_kwargs.ray_init._temp_dir"] = str(ray)
+    for model, engine in (("actor_rollout_ref", "actor.fsdp_config"), ("critic", "fsdp")):
+        overlay[f"{model}.model.use_remove_padding"] = False
+        overlay[f"{model}.model.enable_gradient_checkpointing"] = False
+        overlay[f"{model}.model.override_config.attn_implementation"] = "sdpa"
+        overlay[f"{model}.{engine}.use_torch_compile"] = False
+        overlay[f"{model}.{engine}.strategy"] = "fsdp2"
+    for role in ("actor_rollout_ref.actor", "critic"):
+        overlay[f"{role}.strategy"] = "fsdp2"
+    overlay["actor_rollout_ref.actor.use_torch_compile"] = False
+    overlay["actor_rollout_ref.ref.fsdp_config.use_torch_compile"] = False
+    overlay["actor_rollout_ref.ref.fsdp_config.strategy"] = "fsdp2"
+    return overlay
+
+
+def gpu(params: Params) -> Mapping[str, Any]:
+    """vLLM rollout, FSDP2 in bf16 over fp32 masters. Composed and checked by a test; never run on a GPU by us."""
+    overlay: dict[str, Any] = {
+        "trainer.device": "cuda",
+        "actor_rollout_ref.rollout.name": "vllm",
+        "actor_rollout_ref.rollout.dtype": "bfloat16",
+        "actor_rollout_ref.rollout.gpu_memory_utilization": 0.5,
+        "actor_rollout_ref.rollout.max_model_len": params.episode.prompt_tokens + params.episode.response_tokens,
+        "actor_rollout_ref.rollout.skip_tokenizer_init": False,
+        "actor_rollout_ref.rollout.agent.num_workers": 4 * params.train.nodes,
+        "trainer.max_actor_ckpt_to_keep": 2,
+        "trainer.max_critic_ckpt_to_keep": 2,
+    }
+    if params.train.ray_address is not None:
+        overlay["ray_kwargs.ray_init.address"] = params.train.ray_address
+    for model, engine in (("actor_rollout_ref", "actor.fsdp_config"), ("critic", "fsdp")):
+        overlay[f"{model}.model.use_remove_padding"] = True
+        overlay[f"{model}.model.enable_gradient_checkpointing"] = True
+        overlay[f"{model}.{engine}.strategy"] = "fsdp2"
+    overlay["actor_rollout_ref.actor.strategy"] = "fsdp2"
+    overlay["actor_rollout_ref.ref.fsdp_config.strategy"] = "fsdp2"
+    overlay["critic.strategy"] = "fsdp2"
+    return overlay

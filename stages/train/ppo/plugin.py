@@ -1,0 +1,26 @@
+"""verl's plug-in point: imported by `import verl` in every process of a run (VERL_USE_EXTERNAL_MODULES)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from stages.shared.policy import load_tokenizer
+
+
+def _read_tokenizers_our_way() -> None:
+    """verl reads tokenizers by AutoTokenizer, which mis-tokenises a Qwen2-shaped folder with a tokenizer of its own."""
+    import verl.utils as utils
+    import verl.utils.tokenizer as package
+
+    def tokenizer(folder: str, **_: Any) -> Any:
+        return load_tokenizer(folder)
+
+    utils.hf_tokenizer = package.hf_tokenizer = tokenizer
+
+
+_read_tokenizers_our_way()
+if os.environ.get("VERL_PLATFORM") == "cpu":
+    from stages.train.ppo import platform
+
+    platform.install()

@@ -1,0 +1,145 @@
+"""One training run: verl's `main_ppo` started, followed step by step, and ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.shared.errors import PipelineError, TransientError
+from stages.shared.params import Params
+from stages.shared.progress import Progress
+from stages.train.ppo.config import Paths, compose
+from stages.train.ppo.job import VARIABLE, Job
+from stages.train.ppo.processes import running
+from stages.train.ppo.record import StepRecord, read_records
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+ROOT = Path(__file__).resolve().parents[3]
+POLL_S = 0.3
+TAIL = 15
+"""Lines of verl's log shown with a failure."""
+TRACKER = "latest_checkpointed_iteration.txt"
+
+
+def train(params: Params, job: Job, train_rows: Path, validation_rows: Path, log: Path) -> None:
+    """Run PPO to its last step, from the newest checkpoint where there is one.
+
+    The run's folder is `job.notes`. Raises TransientError when the pool failed, PipelineError with the end of verl's log
+    otherwise; either way nothing that was started is left running.
+    """
+    folder = job.notes
+    checkpoints = folder / "checkpoints"
+    if last_step(checkpoints) >= params.train.ppo.steps:
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with _ray_folder() as ray:
+        config = compose(params, Paths(job.policy, train_rows, validation_rows, checkpoints, ray))
+        command = _command(config, folder)
+        environment = _environment(params, job.save(folder / "job.json"), folder)
+        begins = log.stat().st_size if log.exists() else 0
+        with running(command, environment, log) as child:
+            _follow(child, params.train.ppo.steps, folder)
+    if child.returncode != 0:
+        raise _failure(log, begins, child.returncode)
+
+
+def last_step(checkpoints: Path) -> int:
+    """The step of the newest whole checkpoint, 0 where there is none."""
+    try:
+        return int((checkpoints / TRACKER).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def _command(config: DictConfig, folder: Path) -> list[str]:
+    """verl's own entry point, on the configuration composed here."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.save(config, folder / "verl.yaml")
+    quiet = ["hydra.output_subdir=null", f"hydra.run.dir={folder}", "hydra/job_logging=stdout", "hydra/hydra_logging=none"]
+    place = [f"--config-path={folder}", "--config-name=verl"]
+    return [sys.executable, "-m", "verl.trainer.main_ppo", *place, *quiet]
+
+
+def _environment(params: Params, job: Path, folder: Path) -> Mapping[str, str]:
+    """What the trainer and everything that Ray starts inherit: our plug-in, our job, and no reach outside the run."""
+    cache = folder / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    threads = {
+        name: os.environ.get(name, "1") for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    }
+    on_cpu = {"VERL_PLATFORM": "cpu"} if params.train.backend == "cpu" else {}
+    return {
+        **os.environ,
+        **threads,
+        **on_cpu,
+        VARIABLE: str(job),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        "PYTHONUNBUFFERED": "1",
+        "VERL_USE_EXTERNAL_MODULES": "stages.train.ppo.plugin",
+        "VERL_FILE_LOGGER_PATH": str(_metrics_file(folder)),
+        "HOME": os.environ.get("HOME") or str(cache),
+        "HF_HOME": str(cache / "huggingface"),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_DEDUP_LOGS": "0",
+    }
+
+
+def _metrics_file(folder: Path) -> Path:
+    """verl truncates the file it logs to, so that each attempt has its own."""
+    return folder / f"verl-{len(list(folder.glob('verl-*.jsonl'))):03d}.jsonl"
+
+
+@contextmanager
+def _ray_folder() -> Iterator[Path]:
+    """A short-lived folder with a short name: Ray's sockets must fit into 107 characters."""
+    folder = Path(tempfile.mkdtemp(prefix="pm"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _follow(child: subprocess.Popen[bytes], steps: int, folder: Path) -> None:
+    """Show each training step as its notes appear, until the child ends."""
+    shown = max((record.step for record in _trained(folder)), default=0) if last_step(folder / "checkpoints") else 0
+    with Progress("train", total=steps, unit="steps", note="starting verl") as progress:
+        progress.advance(shown)
+        while True:
+            over = child.poll() is not None
+            for record in _trained(folder):
+                if record.step > shown:
+                    progress.advance(record.step - shown, note=str(record))
+                    shown = record.step
+            if over:
+                return
+            time.sleep(POLL_S)
+
+
+def _trained(folder: Path) -> list[StepRecord]:
+    return [record for record in read_records(folder) if record.phase == "train"]
+
+
+def _failure(log: Path, begins: int, code: int) -> PipelineError:
+    """The last lines that say something, and where the rest is."""
+    with log.open("rb") as file:
+        file.seek(begins)
+        text = file.read().decode("utf-8", errors="replace")
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if "Error" in line and "FutureWarning" not in line]
+    told = "\n  ".join(dict.fromkeys([*errors[-3:], *lines[-TAIL:]]))
+    kind = TransientError if any("TransientError" in line for line in errors) else PipelineError
+    return kind(f"training ended with code {code}; nothing up to the last checkpoint is lost. The end of {log}:\n  {told}")
