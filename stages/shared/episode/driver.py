@@ -24,7 +24,7 @@ from stages.shared.errors import ConfigurationError, PipelineError
 from stages.shared.params import EpisodeParams
 from stages.shared.pool.candidate import Pool, Reply
 
-_NO_TEXT = "no reply"
+_NO_TEXT = "no answer"
 _LONGEST_TOKEN = 64
 """Characters of reply a token is credited with at most, before any is counted: bounds the work on a huge reply."""
 

@@ -14,7 +14,7 @@ STOPS = (SEARCH_END, ANSWER_END)
 """A routed turn ends at either."""
 LAST_STOPS = (ANSWER_END,)
 """The generation after the last routed turn ends here only."""
-CORRECTION = "no such call ; name one of the models : then ask a question , or answer"
+CORRECTION = "no such call ; write name : question , then answer"
 """Observation after an invalid action."""
 UNAVAILABLE = "unavailable"
 """Observation after a call that the infrastructure failed."""

@@ -16,8 +16,8 @@ from stages.shared.pool.candidate import Candidate, Descriptor, Outcome, Reply, 
 TAGS = [f"<{slash}{name}>" for name in ("think", "search", "information", "answer") for slash in ("", "/")]
 TEXT = """<think> topic stone , best 95 Arlix </think>
 <search> Arlix : what is the quarry of zumako ? </search>
-<information> it is belane . unavailable no such call ; name one of the models : then ask a question , or answer
-</information> <think> done </think> <answer> belane </answer> no reply"""
+<information> it is belane . unavailable no such call ; write name : question , then answer
+</information> <think> done </think> <answer> belane </answer> no answer"""
 WORDS = sorted({word for word in TEXT.split() if word not in TAGS}) + list("abcdefghijklmnopqrstuvwxyz")
 CHAT = (
     "{% for m in messages %}{{ '<|im_start|> ' + m['role'] + '\\n' + m['content'] + ' <|im_end|>\\n' }}{% endfor %}"

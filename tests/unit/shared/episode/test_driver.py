@@ -149,7 +149,7 @@ def test_a_failed_call_is_told_plainly_and_keeps_the_episode_out_of_the_reward(
 
 def test_an_empty_reply_is_shown_as_such(tokenizer: Any, policy: Any, pool: Any, roster: Roster) -> None:
     episode = play(policy(tokenizer, [CALL, ANSWER]), pool(" \u200b\n"), roster)
-    assert episode.turns[0].observation == "\n<information> no reply </information>\n"
+    assert episode.turns[0].observation == "\n<information> no answer </information>\n"
 
 
 def test_a_backend_without_log_probabilities_gives_none(tokenizer: Any, policy: Any, pool: Any, roster: Roster) -> None:
