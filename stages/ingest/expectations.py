@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,20 +33,20 @@ def check_tables(tables: dict[Split, Sequence[Question]]) -> list[Checked]:
 
     Raises DataError naming split, expectation, column and example rows of everything that failed.
     """
-    with _quiet():
-        import great_expectations as gx
+    import great_expectations as gx
 
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = {"globally": False}
-        source = context.data_sources.add_pandas("questions")
-        checked, faults = [], []
-        for split, questions in tables.items():
-            frame = to_frame(questions)
-            batch = source.add_dataframe_asset(split).add_batch_definition_whole_dataframe("all")
-            suite = gx.ExpectationSuite(name=split, expectations=_suite(split))
-            result = batch.get_batch({"dataframe": frame}).validate(suite, result_format=_FORMAT).to_json_dict()
-            faults += [_explain(split, frame, item) for item in result["results"] if not item["success"]]
-            checked.append(Checked(split, len(frame), len(result["results"])))
+    context = gx.get_context(mode="ephemeral")
+    context.enable_analytics(False)
+    context.variables.progress_bars = {"globally": False}
+    source = context.data_sources.add_pandas("questions")
+    checked, faults = [], []
+    for split, questions in tables.items():
+        frame = to_frame(questions)
+        batch = source.add_dataframe_asset(split).add_batch_definition_whole_dataframe("all")
+        suite = gx.ExpectationSuite(name=split, expectations=_suite(split))
+        result = batch.get_batch({"dataframe": frame}).validate(suite, result_format=_FORMAT).to_json_dict()
+        faults += [_explain(split, frame, item) for item in result["results"] if not item["success"]]
+        checked.append(Checked(split, len(frame), len(result["results"])))
     if faults:
         raise DataError("\n".join(["questions do not meet the expectations:", *faults, "correct the source's files"]))
     return checked
@@ -110,14 +108,3 @@ def _explain(split: Split, frame: pandas.DataFrame, item: dict[str, Any]) -> str
     shown = "; ".join(f"row {row}: {str(frame.loc[row, 'question'])[:60]!r}" for row in rows[:3])
     count = f", {len(rows)} of {len(frame)} rows ({shown})" if rows else f" (found {result.get('observed_value')})"
     return f"  {split}: {config['type']} on {column}{count}"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Great Expectations reads its analytics switch at import, and phones home unless told not to."""
-    before = os.environ.get("GX_ANALYTICS_ENABLED")
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    try:
-        yield
-    finally:
-        os.environ.pop("GX_ANALYTICS_ENABLED") if before is None else os.environ.update(GX_ANALYTICS_ENABLED=before)

@@ -13,8 +13,8 @@ from stages.shared.sandbox.lexicon import DOMAINS, RELATIONS, Relation
 from stages.shared.sandbox.world import Ask, Entity, World
 
 Shape = Callable[[World, Split, random.Random], Ask]
-TRIES = 50
-"""Draws for each question wanted, before a set counts as exhausted."""
+MISSES = 500
+"""Draws in a row that bring nothing new, after which a set counts as exhausted."""
 
 
 def single_hop(popularity: tuple[float, float]) -> Shape:
@@ -84,11 +84,11 @@ def make_questions(world: World, dataset: str, split: Split, n: int, rng: random
     Raises ConfigurationError when the world is too small for so many.
     """
     made: dict[str, Question] = {}
-    for _ in range(n * TRIES):
-        if len(made) == n:
-            break
+    misses = 0
+    while len(made) < n and misses < MISSES:
         ask = SHAPES[dataset].draw(world, split, rng)
         question = to_question(world, ask, dataset, split, rng)
+        misses = misses + 1 if question.id in made else 0
         made.setdefault(question.id, question)
     if len(made) < n:
         raise ConfigurationError(
