@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stages.shared.errors import ConfigurationError, PipelineError
+from stages.shared.errors import ConfigurationError, PipelineError, TransientError
 
 INTERRUPTED = 130
 P = ParamSpec("P")
@@ -198,8 +198,15 @@ def _run(only: str | None, force: bool, stages: list[str], stale: list[str]) -> 
     with console.status("Starting Prefect ..."):
         from flows.retrain import retrain, watched_by
 
-    with make_display(console, stages, stale) as display, watched_by(display):
-        retrain(only=only, force=force)
+    try:
+        with make_display(console, stages, stale) as display, watched_by(display):
+            retrain(only=only, force=force)
+    except RuntimeError as error:
+        if "Prefect API server" not in str(error):
+            raise
+        raise TransientError(
+            f"Prefect's own server did not start; is the machine very busy? Try again. ({error})"
+        ) from error
 
 
 def _show_metrics(root: Path) -> bool:

@@ -35,6 +35,10 @@ KINDS = (ConfigurationError, DataError, TransientError, BudgetError, IntegrityEr
 BUSY = ("is busy, it is being blocked", "Unable to acquire lock")
 STOP_SECONDS = {signal.SIGINT: 30.0, signal.SIGTERM: 10.0, signal.SIGKILL: 5.0}
 TAIL_LINES = 15
+HINTS = (
+    "Generating lock file", "Updating lock file", "To track the changes with git", "\tgit add", "To enable auto staging",
+    "\tdvc config core.autostage", "Use `dvc push`", "Data and pipelines are up to date",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def repro(
         assert process.stdout is not None
         for line in _lines(process.stdout, tick_s):
             on_tick()
-            if line is not None:
+            if line and not line.startswith(HINTS):
                 lines.append(line)
                 on_line(line)
         process.wait()

@@ -36,6 +36,7 @@ def prepare(root: Path) -> None:
     What the user has set in the environment stands. Without PREFECT_API_URL and without a running server, Prefect
     starts one of its own for as long as the flow runs. Call it before Prefect is imported.
     """
+    _home(root).mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("PREFECT_HOME", str(_home(root)))
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)

@@ -143,7 +143,9 @@ dvc.repro(pathlib.Path.cwd(), "first")
 
 
 def test_ticks_come_while_a_stage_is_silent(repository) -> None:
-    repository.write("first", "import pathlib, time; time.sleep(1); pathlib.Path('artifacts/first').mkdir(parents=True)")
+    repository.write(
+        "first", "import pathlib, time; time.sleep(1); pathlib.Path('artifacts/first').mkdir(parents=True)"
+    )
     ticks = 0
 
     def tick() -> None:

@@ -1,0 +1,100 @@
+"""The whole pipeline, once, on the profile `smoke`: a clone of this checkout runs end to end, and then has nothing to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stages.shared.artifacts import verify_manifest
+from stages.shared.questions import read_questions
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = ("ingest", "profile", "train", "evaluate", "publish")
+COPIED = ("flows", "stages", "infra", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "pyproject.toml")
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
+
+
+def copy_checkout(target: Path) -> None:
+    """The code as it stands, without artifacts, caches and metrics."""
+    for name in COPIED:
+        source, place = ROOT / name, target / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, place, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, place)
+    subprocess.run(["git", "init", "-q", str(target)], check=True)
+
+
+def pointsman(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, in a checkout whose code is its own."""
+    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout in which the smoke profile has run."""
+    root = tmp_path_factory.mktemp("smoke")
+    copy_checkout(root)
+    used = pointsman(root, "use", "smoke")
+    assert used.returncode == 0, used.stderr
+    done = pointsman(root, "run")
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-4000:]
+    return root
+
+
+def test_every_stage_leaves_metrics_and_a_folder_that_its_manifest_vouches_for(checkout: Path) -> None:
+    for stage in STAGES:
+        assert json.loads((checkout / "metrics" / f"{stage}.json").read_text())
+        if stage != "publish":
+            verify_manifest(checkout / "artifacts" / stage)
+
+
+def test_no_two_splits_share_a_question(checkout: Path) -> None:
+    splits = [read_questions(checkout / "artifacts/ingest" / f"{name}.parquet")
+              for name in ("train", "profiling", "validation", "test")]  # fmt: skip
+    ids = [{question.id for question in split} for split in splits]
+    assert sum(map(len, ids)) == len(set().union(*ids))
+
+
+def test_the_evaluation_covers_the_router_its_controls_and_all_seven_sets(checkout: Path) -> None:
+    methods = json.loads((checkout / "metrics/evaluate.json").read_text())["methods"]
+    assert {"router", "oracle", "random"} <= set(methods)
+    assert len(methods["router"]) == 8
+    assert methods["oracle"]["average"]["em"] >= methods["random"]["average"]["em"]
+
+
+def test_the_policy_is_a_hugging_face_folder_and_the_report_stands_alone(checkout: Path) -> None:
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        assert (checkout / "artifacts/train/policy" / name).is_file()
+    report = (checkout / "artifacts/evaluate/report.html").read_text()
+    assert "synthetic" in report.lower()
+    assert 'src="http' not in report
+
+
+def test_a_second_run_has_nothing_to_do_and_says_so_at_once(checkout: Path) -> None:
+    start = time.monotonic()
+    done = pointsman(checkout, "run")
+    assert done.returncode == 0, done.stderr
+    assert "Nothing to run" in done.stdout
+    assert time.monotonic() - start < 30
+
+
+def test_changing_how_a_release_is_published_retrains_nothing(checkout: Path) -> None:
+    path = checkout / "params.yaml"
+    before = path.read_text()
+    try:
+        path.write_text(before.replace("bucket: pointsman", "bucket: elsewhere"))
+        plan = json.loads(pointsman(checkout, "plan", "--json").stdout)
+    finally:
+        path.write_text(before)
+    assert [item["stage"] for item in plan if item["stale"]] == ["publish"]

@@ -1,0 +1,104 @@
+"""The command line, as its users meet it: real processes in a real repository."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flows import dvc
+
+ROOT = Path(__file__).resolve().parents[3]
+FAILING = """
+from stages.shared.entry import run_stage
+from stages.shared.errors import DataError
+
+def main(params, workspace):
+    raise DataError("row 7 is odd; remove it")
+
+raise SystemExit(run_stage("first", main))
+"""
+HEAVY = ("torch", "prefect", "dvc", "transformers", "verl", "pandas", "rich.live")
+
+
+def test_help_answers_quickly_because_it_loads_nothing_heavy() -> None:
+    code = f"import flows.cli, sys; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    start = time.process_time()
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "plan" in done.stdout
+    assert time.process_time() - start < 1
+
+
+def test_parameters_load_without_torch() -> None:
+    code = "import stages.shared.params, sys; raise SystemExit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_plan_says_what_would_run_and_why(repository) -> None:
+    plan = json.loads(repository.pointsman("plan", "--json").stdout)
+    assert [(item["stage"], item["stale"], item["reasons"]) for item in plan] == [
+        ("first", True, ["it has not run yet"]),
+        ("second", True, ["it has not run yet"]),
+    ]
+
+
+def test_an_unchanged_run_says_that_nothing_ran(repository) -> None:
+    for stage in ("first", "second"):
+        dvc.repro(repository.root, stage)
+    done = repository.pointsman("run")
+    assert done.returncode == 0
+    assert "Nothing to run: every stage is up to date" in done.stdout
+    assert not (repository.root / ".pointsman" / "prefect").exists()
+
+
+def test_a_wrong_parameter_is_one_message_and_exit_code_2(repository) -> None:
+    path = repository.root / "params.yaml"
+    path.write_text(path.read_text() + "surprise: 1\n")
+    done = repository.pointsman("run")
+    assert done.returncode == 2
+    assert "surprise: unknown key" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_parameters_say_how_to_write_some(repository) -> None:
+    (repository.root / "params.yaml").unlink()
+    done = repository.pointsman("plan")
+    assert done.returncode == 2
+    assert "pointsman use sandbox" in done.stderr
+
+
+def test_an_unknown_stage_is_refused_with_the_list(repository) -> None:
+    done = repository.pointsman("run", "--only", "third")
+    assert done.returncode == 2
+    assert "first, second" in done.stderr
+
+
+def test_outside_a_repository_the_message_says_so(repository, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = type(repository)(tmp_path_factory.mktemp("elsewhere"))
+    done = elsewhere.pointsman("run")
+    assert done.returncode == 2
+    assert "run pointsman inside its repository" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_is_a_flow_that_stops_at_the_first_failure_with_its_message_and_goes_on_when_mended(repository) -> None:
+    mended = (repository.root / "first.py").read_text()
+    repository.write("first", FAILING)
+    failed = repository.pointsman("run")
+    assert failed.returncode == 1
+    assert "pointsman: first: row 7 is odd; remove it" in failed.stderr
+    assert "Traceback" not in failed.stderr + failed.stdout
+    assert "==> second" not in failed.stdout
+    repository.write("first", mended)
+    done = repository.pointsman("run")
+    assert done.returncode == 0, done.stderr
+    assert (repository.root / "artifacts" / "second" / "text").read_text() == "48"
+    assert (repository.root / ".pointsman" / "logs" / "first.log").read_text().startswith("Running stage 'first'")

@@ -1,0 +1,42 @@
+"""Metrics files as a table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows.report import markdown, read_metrics, rows
+from stages.shared.errors import IntegrityError
+
+
+def write_evaluation(root: Path) -> None:
+    def method(em: float) -> dict:
+        return {"average": {"em": em, "em_low": em - 0.1, "em_high": em + 0.1, "f1": em, "cost": 3.21, "calls": 1.5}}
+
+    (root / "metrics").mkdir()
+    methods = {"random": method(0.25), "router": method(0.75)}
+    (root / "metrics" / "evaluate.json").write_text(json.dumps({"methods": methods}))
+
+
+def test_methods_come_best_first_with_their_interval(tmp_path: Path) -> None:
+    write_evaluation(tmp_path)
+    table = rows(read_metrics(tmp_path))
+    assert [row.method for row in table] == ["router", "random"]
+    assert table[0].cells == ("router", "0.750", "0.650 to 0.850", "0.750", "3.2", "1.50")
+
+
+def test_nothing_evaluated_is_an_empty_table(tmp_path: Path) -> None:
+    assert rows(read_metrics(tmp_path)) == []
+
+
+def test_a_torn_metrics_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "train.json").write_text("{")
+    with pytest.raises(IntegrityError, match=r"train\.json is not JSON"):
+        read_metrics(tmp_path)
+
+
+def test_markdown_has_a_heading_and_a_line_a_row() -> None:
+    assert markdown(("a", "b"), [("1", "2")]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
