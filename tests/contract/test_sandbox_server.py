@@ -160,7 +160,8 @@ def test_a_spec_that_makes_no_pool_ends_the_server_with_one_message(tmp_path: Pa
 
 
 def test_the_server_loads_neither_torch_nor_pandas() -> None:
-    program = "import sys, stages.shared.sandbox.server; print({'torch', 'pandas', 'pyarrow', 'transformers'} & {*sys.modules})"
+    heavy = "{'torch', 'pandas', 'pyarrow', 'transformers'}"
+    program = f"import sys, stages.shared.sandbox.server; print({heavy} & {{*sys.modules}})"
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
                           cwd=Path(__file__).resolve().parents[2])  # fmt: skip
