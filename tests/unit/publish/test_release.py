@@ -1,0 +1,167 @@
+"""What a release is, and when it is published."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from stages.publish.fetch import fetch_release, list_releases
+from stages.publish.release import Release, assemble, blob_key, manifest_key, policy_files, publish
+from stages.publish.store import S3Store, Store, Stored
+from stages.shared.artifacts import write_manifest
+from stages.shared.entry import Workspace
+from stages.shared.errors import ConfigurationError, DataError, IntegrityError
+from stages.shared.params import Params, PublishParams
+
+
+@pytest.fixture
+def release(params: Params, workspace: Workspace) -> Release:
+    return assemble(params, workspace)
+
+
+def test_a_release_holds_all_that_one_needs_to_use_and_to_judge_it(release: Release) -> None:
+    names = set(release.manifest.files)
+    assert {"README.md", "descriptors.json", "params.json", "prompt.txt"} <= names
+    assert {"policy/model.safetensors", "policy/tokenizer.json", "policy/config.json"} <= names
+    assert {f"metrics/{stage}.json" for stage in ("ingest", "profile", "train", "evaluate")} <= names
+
+
+def test_the_same_content_has_the_same_digest(release: Release, params: Params, workspace: Workspace) -> None:
+    assert assemble(params, workspace).manifest.digest == release.manifest.digest
+
+
+def test_where_it_is_published_does_not_change_what_it_is(
+    release: Release, params: Params, workspace: Workspace
+) -> None:
+    elsewhere = params.model_copy(update={"publish": PublishParams(endpoint="https://s3.example.org", bucket="other")})
+    assert assemble(elsewhere, workspace).manifest.digest == release.manifest.digest
+
+
+def test_other_metrics_are_another_release(release: Release, params: Params, workspace: Workspace) -> None:
+    workspace.metrics("train").write_text('{"end": {"reward": 0.6}}')
+    assert assemble(params, workspace).manifest.digest != release.manifest.digest
+
+
+def test_the_prompt_shows_the_seen_candidates_only(release: Release) -> None:
+    prompt = release.contents["prompt.txt"]
+    assert b"Arlix" in prompt
+    assert b"Guvex" not in prompt
+    assert b"{question}" in prompt
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "optimizer.pt", "deep/weights.pkl"])
+def test_a_pickle_in_the_policy_folder_is_refused(params: Params, workspace: Workspace, name: str) -> None:
+    path = workspace.artifacts("train") / "policy" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(pickle.dumps([1]))
+    write_manifest(workspace.artifacts("train"), "pointsman/train/1")
+    with pytest.raises(DataError, match=rf"{name}.*safetensors"):
+        assemble(params, workspace)
+
+
+def test_a_pickle_that_calls_itself_safetensors_is_refused(params: Params, workspace: Workspace) -> None:
+    (workspace.artifacts("train") / "policy" / "model.safetensors").write_bytes(pickle.dumps([1] * 100))
+    write_manifest(workspace.artifacts("train"), "pointsman/train/1")
+    with pytest.raises(DataError, match="not a safetensors file"):
+        assemble(params, workspace)
+
+
+def test_a_policy_without_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(DataError, match="no weights"):
+        policy_files(tmp_path)
+
+
+def test_artifacts_that_changed_after_their_stage_are_refused(params: Params, workspace: Workspace) -> None:
+    (workspace.artifacts("train") / "policy" / "config.json").write_text("{}")
+    with pytest.raises(IntegrityError, match=r"config\.json: content changed"):
+        assemble(params, workspace)
+
+
+@pytest.mark.parametrize("content", [None, "{not json"])
+def test_missing_or_damaged_metrics_name_the_stage_to_run(
+    params: Params, workspace: Workspace, content: str | None
+) -> None:
+    path = workspace.metrics("evaluate")
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(DataError, match=r"evaluate\.json.*stage evaluate"):
+        assemble(params, workspace)
+
+
+def test_metrics_without_the_router_are_refused(params: Params, workspace: Workspace) -> None:
+    workspace.metrics("evaluate").write_text(json.dumps({"methods": {"random": {}}}))
+    with pytest.raises(DataError, match="router"):
+        assemble(params, workspace)
+
+
+def test_two_publishes_of_the_same_content_are_one_release(store: S3Store, release: Release) -> None:
+    assert publish(release, store)
+    before = store.entries("")
+    assert not publish(release, store)
+    assert [(entry.key, entry.modified) for entry in store.entries("")] == [(e.key, e.modified) for e in before]
+    assert list_releases(store) == [release.manifest.digest]
+
+
+def test_content_lies_under_its_hash_and_is_stored_once(store: S3Store, release: Release) -> None:
+    publish(release, store)
+    blobs = {entry.key for entry in store.entries("blobs/")}
+    assert blobs == {blob_key(entry.sha256) for entry in release.manifest.files.values()}
+    assert [entry.key for entry in store.entries("manifests/")] == [manifest_key(release.manifest.digest)]
+
+
+@dataclass
+class Crashing:
+    """A store whose process dies before its n-th creation."""
+
+    store: Store
+    creations_left: int
+
+    @property
+    def place(self) -> str:
+        return self.store.place
+
+    def create(self, key: str, content: bytes | Path, sha256: str) -> bool:
+        if self.creations_left == 0:
+            raise KeyboardInterrupt
+        self.creations_left -= 1
+        return self.store.create(key, content, sha256)
+
+    def read(self, key: str) -> Iterator[bytes] | None:
+        return self.store.read(key)
+
+    def entries(self, prefix: str) -> list[Stored]:
+        return self.store.entries(prefix)
+
+
+def test_a_crash_before_the_commit_leaves_no_visible_release(
+    store: S3Store, release: Release, tmp_path: Path
+) -> None:
+    for survived in range(len(release.manifest.files) + 1):
+        with pytest.raises(KeyboardInterrupt):
+            publish(release, Crashing(store, survived))
+        assert list_releases(store) == []
+        with pytest.raises(ConfigurationError, match="holds no release"):
+            fetch_release(store, release.manifest.digest, tmp_path / "fetched")
+    assert publish(release, store)
+    fetch_release(store, release.manifest.digest, tmp_path / "fetched")
+
+
+@dataclass
+class Forgetful(Crashing):
+    """A store that gives back something else than it was given."""
+
+    creations_left: int = field(default=-1)
+
+    def read(self, key: str) -> Iterator[bytes] | None:
+        return iter((b"something else",))
+
+
+def test_a_store_that_gives_back_something_else_gets_no_manifest(store: S3Store, release: Release) -> None:
+    with pytest.raises(IntegrityError, match="does not hold what its name says"):
+        publish(release, Forgetful(store))
+    assert list_releases(store) == []

@@ -1,0 +1,175 @@
+"""The stage from end to end, and questions asked of what it published: real store, real candidates, an untrained policy."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from stages.ingest.sandbox import make_questions
+from stages.publish import __main__ as stage
+from stages.publish.ask import main as ask
+from stages.shared import batching
+from stages.shared.entry import Workspace
+from stages.shared.episode.types import Generate, Generation
+from stages.shared.errors import DataError
+from stages.shared.params import Params
+from stages.shared.questions import Question, write_questions
+from stages.shared.sandbox.world import World
+
+pytestmark = pytest.mark.usefixtures("weed")
+
+
+@pytest.fixture
+def question(params: Params) -> Question:
+    return make_questions(World.generate(params.world), "nq", "test", 1, random.Random(5))[0]
+
+
+@pytest.fixture
+def published(params: Params, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.chdir(workspace.root)
+    stage.main(params, workspace)
+    return workspace
+
+
+class Scripted:
+    """In place of the generator: a policy that asks Arlix the question, and gives its reply back as the answer."""
+
+    query = ""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    async def __aenter__(self) -> Scripted:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def sampler(self) -> Generate:
+        async def generate(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+            heard = self.tokenizer.decode(list(context))
+            text = f"<think> best 95 Arlix </think> <search> Arlix : {self.query} </search>"
+            if "<information>" in heard:
+                reply = heard.split("<information>")[-1].split("</information>")[0].strip()
+                text = f"<think> done </think> <answer> {reply} </answer>"
+            return Generation(tuple(self.tokenizer.encode(text, add_special_tokens=False))[:max_tokens], None, "stop")
+
+        return generate
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch, question: Question) -> None:
+    monkeypatch.setattr(batching, "BatchedGenerator", Scripted)
+    monkeypatch.setattr(Scripted, "query", question.question)
+
+
+def test_the_stage_leaves_a_receipt_without_time_or_place_and_says_the_same_again(
+    published: Workspace, params: Params, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = published.artifacts("publish") / "release.json"
+    first, receipt = path.read_bytes(), json.loads(path.read_text())
+    assert receipt["endpoint"] is None
+    assert receipt["key"] == f"manifests/{receipt['digest']}.json"
+    assert receipt["smoke"]["gold"]
+    assert json.loads(published.metrics("publish").read_text()) == {
+        "digest": receipt["digest"], "files": len(receipt["files"]), "bytes": receipt["bytes"],
+    }  # fmt: skip
+    capfd.readouterr()
+    stage.main(params, published)
+    assert path.read_bytes() == first
+    assert "was published before" in capfd.readouterr().err
+
+
+def test_a_release_is_asked_and_shows_what_it_does(
+    published: Workspace, question: Question, scripted: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask([question.question]) == 0
+    shown = capsys.readouterr().out
+    assert "synthetic" in shown
+    assert "best 95 Arlix" in shown
+    assert f"→ Arlix: {question.question.replace('?', '').strip()}"[:30] in shown
+    assert "← " in shown
+    assert "1 call, $0.00" in shown
+
+
+def test_an_episode_as_json_has_costs_and_calls(
+    published: Workspace, question: Question, scripted: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask([question.question, "--json", "--release", "latest"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    call = record["turns"][0]["call"]
+    assert call["candidate"] == "Arlix"
+    assert record["cost"] == call["cost"] > 0
+    assert record["cost_total"] > record["cost"]
+    assert record["answer"]
+    assert record["ending"] == "answered"
+    assert record["release"] == json.loads((published.artifacts("publish") / "release.json").read_text())["digest"]
+
+
+def test_the_second_question_needs_no_store(
+    published: Workspace, question: Question, scripted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ask([question.question]) == 0
+    (published.state / "s3" / "s3.json").unlink()
+    monkeypatch.setenv("PATH", "")
+    assert ask([question.question]) == 0
+    assert not (published.state / "s3" / "s3.json").exists()
+
+
+def test_a_release_that_changed_on_this_machine_is_not_used(
+    published: Workspace, question: Question, scripted: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask([question.question]) == 0
+    (weights,) = published.state.glob("releases/*/policy/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    assert ask([question.question]) == 1
+    assert "model.safetensors changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [([" "], "the question is empty"), (["who ?", "--release", "beef"], "names no release"), (["who " * 400], "tokens")],
+)
+def test_a_question_that_cannot_be_asked_is_a_clear_error(
+    published: Workspace, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(arguments) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_release_nobody_published_is_a_clear_error(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workspace.root)
+    assert ask(["who ?"]) == 2
+    assert "publish one first" in capsys.readouterr().err
+
+
+def test_without_a_test_question_nothing_is_published(
+    params: Params, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace.root)
+    write_questions(workspace.artifacts("ingest") / "test.parquet", [])
+    with pytest.raises(DataError, match="no question"):
+        stage.main(params, workspace)
+    assert not (workspace.root / "artifacts" / "publish").exists()
+
+
+def test_help_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        ask(["--help"])
+    assert "Ask the published router" in capsys.readouterr().out
+
+
+def test_the_sandbox_needs_no_path_of_this_machine(published: Workspace) -> None:
+    text = (published.artifacts("publish") / "release.json").read_text()
+    assert str(Path.home()) not in text
+    assert str(published.root) not in text
