@@ -20,18 +20,20 @@ MISSES = 500
 def single_hop(popularity: tuple[float, float]) -> Shape:
     """One fact about an entity whose rank lies between these shares of its type (0 is asked about most)."""
 
-    def draw(world: World, split: Split, rng: random.Random) -> Ask:
+    def shape(world: World, split: Split, rng: random.Random) -> Ask:
+        """One such ask."""
         relation = rng.choice(RELATIONS)
         entity = rng.choice(_ranked(world, relation.domain, split, popularity))
         return Ask("chain", (relation.name,), (entity.name,))
 
-    return draw
+    return shape
 
 
 def bridge(fewest: int, most: int) -> Shape:
     """A chain of so many facts, each about the answer of the one before; no entity comes back in it."""
 
-    def draw(world: World, split: Split, rng: random.Random) -> Ask:
+    def shape(world: World, split: Split, rng: random.Random) -> Ask:
+        """One such ask."""
         while True:
             domain = rng.choice(DOMAINS)
             entity = rng.choice(_ranked(world, domain, split, (0.0, 1.0)))
@@ -40,7 +42,7 @@ def bridge(fewest: int, most: int) -> Shape:
             if len(set(met)) == len(met):
                 return ask
 
-    return draw
+    return shape
 
 
 def comparison(world: World, split: Split, rng: random.Random) -> Ask:

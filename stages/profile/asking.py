@@ -50,6 +50,7 @@ class _Asking:
     failed: Counter[str] = field(default_factory=Counter)
 
     async def ask(self, key: Key) -> None:
+        """One call, into the journal and the replies; raises where it shows that going on is in vain."""
         name, question = key
         reply = await self.pool.ask(name, question)
         self.journal.append(name, question, reply)
