@@ -36,6 +36,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 a run failed, 2 something to configure, 130 interrupted."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     signal.signal(signal.SIGTERM, _interrupt)
     app()
 
@@ -153,7 +154,7 @@ def up(port: Annotated[int, typer.Option(help="Of Prefect's server, on loopback.
     from flows.server import prepare, serve
 
     root = _enter()
-    prepare(root)
+    prepare(root, quiet=False)
     console.print("Starting Prefect's server ...")
     with serve(root, port) as url:
         from flows.retrain import retrain
@@ -196,7 +197,8 @@ def _run(only: str | None, force: bool, stages: list[str], stale: list[str]) -> 
 
     console.print(f"To run: {', '.join(stale)}.", highlight=False)
     with console.status("Starting Prefect ..."):
-        from flows.retrain import retrain, watched_by
+        from flows.retrain import retrain
+        from flows.watch import watched_by
 
     try:
         with make_display(console, stages, stale) as display, watched_by(display):

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -26,22 +25,6 @@ MARKS = {
     "failed": Text("✗", style="red"),
 }
 WORDS = {"restored": "restored from DVC's cache", "unchanged": "unchanged", "current": "unchanged", "waiting": ""}
-
-
-class Reporter(Protocol):
-    """What a run tells whoever watches it."""
-
-    def started(self, stage: str) -> None:
-        """A stage begins."""
-
-    def line(self, stage: str, text: str) -> None:
-        """A stage printed a line."""
-
-    def progress(self, stage: str, snapshot: Snapshot | None) -> None:
-        """A stage is so far; called about twice a second."""
-
-    def ended(self, stage: str, result: str) -> None:
-        """A stage is over: ran, restored, unchanged or failed."""
 
 
 @dataclass

@@ -36,8 +36,8 @@ BUSY = ("is busy, it is being blocked", "Unable to acquire lock")
 STOP_SECONDS = {signal.SIGINT: 30.0, signal.SIGTERM: 10.0, signal.SIGKILL: 5.0}
 TAIL_LINES = 15
 HINTS = (
-    "Generating lock file", "Updating lock file", "To track the changes with git", "\tgit add", "To enable auto staging",
-    "\tdvc config core.autostage", "Use `dvc push`", "Data and pipelines are up to date",
+    "Generating lock file", "Updating lock file", "To track the changes with git", "\tgit add",
+    "To enable auto staging", "\tdvc config core.autostage", "Use `dvc push`", "Data and pipelines are up to date",
 )  # fmt: skip
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,15 +15,14 @@ from prefect.states import State
 from prefect.tasks import Task
 
 from flows import dvc
-from flows.display import Reporter
 from flows.report import HEADINGS, markdown, read_metrics, rows
+from flows.watch import watcher
 from stages.shared.errors import ConfigurationError, PipelineError
 from stages.shared.params import load_params
 from stages.shared.progress import Snapshot, read_progress
 
 RETRY_SECONDS = [10, 60]
 ARTIFACT_EVERY_S = 5.0
-_watcher: ContextVar[Reporter | None] = ContextVar("watcher", default=None)
 
 
 class LogReporter:
@@ -67,16 +63,6 @@ class StageProgress:
         update_progress_artifact(self._id, 100.0)
 
 
-@contextmanager
-def watched_by(reporter: Reporter) -> Iterator[None]:
-    """Tell `reporter` about the runs inside this block."""
-    token = _watcher.set(reporter)
-    try:
-        yield
-    finally:
-        _watcher.reset(token)
-
-
 def _retryable(this: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     error = state.result(raise_on_failure=False)
     return isinstance(error, PipelineError) and error.retryable
@@ -92,7 +78,7 @@ def _retryable(this: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
 )
 def run_stage(stage: str, force: bool) -> dvc.Result:
     """Bring one stage up to date, and say how. Raises the PipelineError that it ends with."""
-    root, reporter, artifact = Path.cwd(), _watcher.get() or LogReporter(), StageProgress(stage)
+    root, reporter, artifact = Path.cwd(), watcher() or LogReporter(), StageProgress(stage)
     (root / ".pointsman" / "progress" / f"{stage}.json").unlink(missing_ok=True)
     log = root / ".pointsman" / "logs" / f"{stage}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -26,20 +26,22 @@ SETTINGS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
 }
 
 
-def prepare(root: Path) -> None:
+def prepare(root: Path, *, quiet: bool = True) -> None:
     """Point Prefect at this repository's own state, and at the server of `pointsman up` where one runs.
 
     What the user has set in the environment stands. Without PREFECT_API_URL and without a running server, Prefect
-    starts one of its own for as long as the flow runs. Call it before Prefect is imported.
+    starts one of its own for as long as the flow runs. `quiet` keeps its log off the terminal. Call it before Prefect
+    is imported.
     """
     _home(root).mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("PREFECT_HOME", str(_home(root)))
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+    if quiet:
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     url = _read_url(root)
     if "PREFECT_API_URL" not in os.environ and url is not None and _answers(url):
         os.environ["PREFECT_API_URL"] = url

@@ -85,9 +85,9 @@ def test_a_stage_explains_itself_without_loading_anything_heavy(stage: str) -> N
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_file_catches_everything_or_runs_what_it_reads(name: str) -> None:
+def test_no_file_swallows_everything_or_runs_what_it_reads(name: str) -> None:
     for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ExceptHandler):
+        if isinstance(node, ast.ExceptHandler) and ast.unparse(node.body[-1]) != "raise":
             assert node.type is not None, f"{name}:{node.lineno}: bare except"
             assert ast.unparse(node.type) not in ("Exception", "BaseException"), f"{name}:{node.lineno}"
         if isinstance(node, ast.Call):

@@ -1,4 +1,4 @@
-"""The whole pipeline, once, on the profile `smoke`: a clone of this checkout runs end to end, and then has nothing to do."""
+"""The whole pipeline, once, on the profile `smoke`: this checkout runs end to end, and then has nothing to do."""
 
 from __future__ import annotations
 

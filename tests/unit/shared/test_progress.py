@@ -40,9 +40,13 @@ def test_a_log_hears_of_slow_work_in_between(
 
 
 def test_the_reading_survives_an_error_inside(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="odd"), Progress("train", total=None, unit="steps", root=tmp_path) as bar:
-        bar.advance(3)
-        raise ValueError("odd")
+    def work() -> None:
+        with Progress("train", total=None, unit="steps", root=tmp_path) as bar:
+            bar.advance(3)
+            raise ValueError("odd")
+
+    with pytest.raises(ValueError, match="odd"):
+        work()
     left = read_progress("train", tmp_path)
     assert left is not None
     assert left.done == 3
