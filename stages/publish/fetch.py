@@ -67,7 +67,9 @@ def resolve(store: Store, name: str) -> str:
     if not found:
         raise ConfigurationError(f"{store.place} holds no release {name}; publish one first (`pointsman run`)")
     if len(found) > 1:
-        raise ConfigurationError(f"{name} is ambiguous in {store.place}: " + ", ".join(sorted(digest[:16] for digest in found)))
+        raise ConfigurationError(
+            f"{name} is ambiguous in {store.place}: " + ", ".join(sorted(digest[:16] for digest in found))
+        )
     return found[0]
 
 

@@ -15,6 +15,7 @@ import yaml
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from stages.ingest.sandbox import make_questions
+from stages.publish import __main__ as publish_stage
 from stages.publish.seaweed import Server, find_binary, serve_s3
 from stages.publish.store import Keys, Location, S3Store
 from stages.shared.artifacts import write_manifest
@@ -117,8 +118,19 @@ METRICS = {
 
 @pytest.fixture
 def workspace(tmp_path: Path, params: Params, policy: Path) -> Workspace:
+    return fill(Workspace(tmp_path), params, policy)
+
+
+@pytest.fixture(scope="session")
+def published_once(weed: None, params: Params, policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace whose release is published."""
+    made = fill(Workspace(tmp_path_factory.mktemp("published")), params, policy)
+    publish_stage.main(params, made)
+    return made
+
+
+def fill(made: Workspace, params: Params, policy: Path) -> Workspace:
     """What ingest, profile, train and evaluate leave, for a policy that was never trained."""
-    made = Workspace(tmp_path)
     questions = make_questions(World.generate(params.world), "nq", "test", 3, random.Random(0))
     write_questions(made.artifacts("ingest") / "test.parquet", questions)
     skill = {"plant": TopicSkill(em=0.9, f1=0.9, n=4), "song": TopicSkill(em=0.2, f1=0.2, n=4)}
@@ -133,7 +145,7 @@ def workspace(tmp_path: Path, params: Params, policy: Path) -> Workspace:
     for stage, values in METRICS.items():
         made.metrics(stage).parent.mkdir(exist_ok=True)
         made.metrics(stage).write_text(json.dumps(values))
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json")))
+    (made.root / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json")))
     return made
 
 

@@ -46,7 +46,10 @@ def test_wrong_keys_are_refused_before_any_work(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_SECRET", "wrong")
-    with pytest.raises(ConfigurationError, match=r"\$MY_KEY and \$MY_SECRET"), open_store(configured(server.url), tmp_path):
+    with (
+        pytest.raises(ConfigurationError, match=r"\$MY_KEY and \$MY_SECRET"),
+        open_store(configured(server.url), tmp_path),
+    ):
         pass
 
 

@@ -85,9 +85,7 @@ def test_a_lost_blob_is_found_and_put_back_by_the_next_publish(
     fetch_release(store, release.manifest.digest, tmp_path / "fetched")
 
 
-def test_a_changed_manifest_is_refused(
-    store: S3Store, release: Release, intruder: Intruder, tmp_path: Path
-) -> None:
+def test_a_changed_manifest_is_refused(store: S3Store, release: Release, intruder: Intruder, tmp_path: Path) -> None:
     intruder.overwrite(manifest_key(release.manifest.digest), release.manifest.canonical().replace(b"true", b"false"))
     with pytest.raises(IntegrityError, match="not to its name"):
         fetch_release(store, release.manifest.digest, tmp_path / "fetched")
@@ -141,5 +139,5 @@ def test_an_empty_store_holds_no_release(store: S3Store, name: str) -> None:
 def test_digits_that_fit_several_releases_name_them(store: S3Store) -> None:
     for digit in "01":
         store.create(manifest_key("abcdef" + digit * 58), digit.encode(), hashlib.sha256(digit.encode()).hexdigest())
-    with pytest.raises(ConfigurationError, match="ambiguous.*abcdef0.*abcdef1"):
+    with pytest.raises(ConfigurationError, match=r"ambiguous.*abcdef0.*abcdef1"):
         resolve(store, "abcdef")

@@ -79,7 +79,9 @@ def test_a_manifest_that_does_not_hash_to_its_name_is_refused() -> None:
         parse_manifest(b"{}", "0" * 64, "here")
 
 
-@pytest.mark.parametrize("name", ["../up.json", "/etc/x.json", "a/../../x.json", "a\\b.json", "a//b.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["../up.json", "/etc/x.json", "a/../../x.json", "a\\b.json", "a//b.json", "manifest.json"]
+)
 def test_a_manifest_with_a_file_outside_its_folder_is_refused(name: str) -> None:
     data = canonical_json(
         {"format": "pointsman/release/1", "synthetic": True, "files": {name: {"sha256": "0" * 64, "bytes": 1}}}

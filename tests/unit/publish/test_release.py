@@ -138,9 +138,7 @@ class Crashing:
         return self.store.entries(prefix)
 
 
-def test_a_crash_before_the_commit_leaves_no_visible_release(
-    store: S3Store, release: Release, tmp_path: Path
-) -> None:
+def test_a_crash_before_the_commit_leaves_no_visible_release(store: S3Store, release: Release, tmp_path: Path) -> None:
     for survived in range(len(release.manifest.files) + 1):
         with pytest.raises(KeyboardInterrupt):
             publish(release, Crashing(store, survived))

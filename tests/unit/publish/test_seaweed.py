@@ -60,12 +60,13 @@ def pid_of(program: str, found: list[int]) -> int:
     return pid
 
 
-def test_data_outlives_the_server_which_leaves_no_process(tmp_path: Path, running_on: RunningOn) -> None:
+def test_data_outlives_the_server_which_leaves_no_process_and_no_socket(tmp_path: Path, running_on: RunningOn) -> None:
+    before = set(keeper.SOCKETS.glob("seaweedfs-*.sock"))
     put(tmp_path, "first")
     assert running_on(tmp_path) == []
+    assert set(keeper.SOCKETS.glob("seaweedfs-*.sock")) <= before
     put(tmp_path, "second")
     assert keys(tmp_path) == ["first", "second"]
-    assert running_on(tmp_path) == []
 
 
 def test_the_credentials_are_made_once_and_are_for_their_owner_only(tmp_path: Path) -> None:
@@ -116,12 +117,6 @@ def test_data_survives_a_kill_of_the_server_or_its_keeper(
     user.wait()
     assert eventually(lambda: running_on(tmp_path) == [])
     assert keys(tmp_path) == ["user"]
-
-
-def test_no_sockets_are_left_behind(tmp_path: Path) -> None:
-    before = set(keeper.SOCKETS.glob("seaweedfs-*.sock"))
-    put(tmp_path, "x")
-    assert set(keeper.SOCKETS.glob("seaweedfs-*.sock")) <= before
 
 
 def test_the_users_own_settings_do_not_reach_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

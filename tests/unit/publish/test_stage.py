@@ -1,9 +1,10 @@
-"""The stage from end to end, and questions asked of what it published: real store, real candidates, an untrained policy."""
+"""The stage from end to end, and questions asked of a release: real store, real candidates, an untrained policy."""
 
 from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -31,10 +32,10 @@ def question(params: Params) -> Question:
 
 
 @pytest.fixture
-def published(params: Params, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.chdir(workspace.root)
-    stage.main(params, workspace)
-    return workspace
+def published(published_once: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    shutil.copytree(published_once.root, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return Workspace(tmp_path)
 
 
 class Scripted:
@@ -136,7 +137,11 @@ def test_a_release_that_changed_on_this_machine_is_not_used(
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [([" "], "the question is empty"), (["who ?", "--release", "beef"], "names no release"), (["who " * 400], "tokens")],
+    [
+        ([" "], "the question is empty"),
+        (["who ?", "--release", "beef"], "names no release"),
+        (["who " * 400], "tokens"),
+    ],
 )
 def test_a_question_that_cannot_be_asked_is_a_clear_error(
     published: Workspace, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]

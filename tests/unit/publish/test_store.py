@@ -87,7 +87,9 @@ def test_an_empty_prefix_is_the_bucket_itself(server: Server, location: Location
     assert content(bare, key) == b"x"
 
 
-@pytest.mark.parametrize("keys", [Keys("nobody", "x", "$KEY and $SECRET"), Keys("admin-key", "wrong", "$KEY and $SECRET")])
+@pytest.mark.parametrize(
+    "keys", [Keys("nobody", "x", "$KEY and $SECRET"), Keys("admin-key", "wrong", "$KEY and $SECRET")]
+)
 def test_wrong_keys_are_refused_naming_where_they_came_from(location: Location, keys: Keys) -> None:
     with pytest.raises(ConfigurationError, match=r"refuses the keys from \$KEY and \$SECRET"):
         S3Store(location, keys).check()
