@@ -36,7 +36,7 @@ from stages.train.warm_start.wording import (
     prose_call_turn,
 )
 
-REJECTIONS = 1000
+REJECTIONS = 500
 """Drawn in a row before the teacher gives up."""
 
 
@@ -140,8 +140,11 @@ class Teacher:
         return [Right(shown[record.candidate], record, gold) for record, gold in pairs if gold is not None]
 
     def _call(self, topic: str, entry: RosterEntry, query: str) -> str:
-        word = call_turn if self.episode.prompt == "compact" else prose_call_turn
-        return word(topic, percent(topic, entry), entry.shown, neutralise(" ".join(query.split())))
+        query = neutralise(" ".join(query.split()))
+        if self.episode.prompt == "compact":
+            return call_turn(topic, percent(topic, entry), entry.shown, query)
+        skill = entry.descriptor.skill.get(topic)
+        return prose_call_turn(topic, None if skill is None else skill.em, entry.shown, query)
 
     def _answer(self, lesson: Lesson, found: Sequence[str]) -> str:
         """A chain ends on what its last call found; a comparison on one of the things that its question names."""

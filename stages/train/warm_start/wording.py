@@ -36,12 +36,10 @@ def observation_text(reply: str) -> str:
     return observation(neutralise(reply))
 
 
-def prose_call_turn(topic: str, percent: int, shown: str, query: str) -> str:
-    """A call in the prose style: why help is needed, and which model fits."""
-    thought = (
-        f"I do not know this for certain. It is a {topic} question, and {shown} answered {percent}% of those right, "
-        f"so I ask {shown}."
-    )
+def prose_call_turn(topic: str, skill: float | None, shown: str, query: str) -> str:
+    """A call in the prose style: why help is needed, and which model fits. An unmeasured skill is None."""
+    known = "may know it" if skill is None else f"answered {100 * skill:.0f}% of those right"
+    thought = f"I do not know this for certain. It is a {topic} question, and {shown} {known}, so I ask {shown}."
     return f"<think> {thought} </think>\n<search> {shown}: {query} </search>"
 
 
