@@ -1,0 +1,63 @@
+"""Train the router: a base policy, a warm start on demonstrated episodes, then PPO; each step goes on where it was left."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from stages.shared.artifacts import write_manifest
+from stages.shared.entry import Workspace, run_stage
+from stages.shared.files import atomic_folder, write_json
+from stages.shared.params import Params
+from stages.shared.progress import say
+
+SCHEMA = "pointsman/train/1"
+
+
+def main(params: Params, workspace: Workspace) -> None:
+    """Write artifacts/train and metrics/train.json."""
+    from stages.train.recipe import Recipe
+
+    recipe, clock = Recipe(params, workspace), [time.monotonic()]
+    say("train: the base policy")
+    base = recipe.base()
+    clock.append(time.monotonic())
+    say("train: the warm start")
+    warm = recipe.warm_start(base)
+    clock.append(time.monotonic())
+    say(f"train: PPO, {params.train.ppo.steps} steps")
+    folder, step = recipe.ppo(warm)
+    clock.append(time.monotonic())
+    spans = [end - begin for begin, end in zip(clock, clock[1:], strict=False)]
+    seconds = dict(zip(("base", "warm_start", "ppo"), spans, strict=True))
+    write_artifacts(workspace, folder, step, warm)
+    write_metrics(workspace, folder, step, params.train.ppo.steps, seconds)
+    say(f"train: the policy of step {step} is in {workspace.artifacts('train') / 'policy'}")
+
+
+def write_artifacts(workspace: Workspace, folder: Path, step: int, warm: Path) -> None:
+    """The selected policy, the policy before PPO, the curves and some episodes."""
+    from stages.train.ppo.checkpoint import export
+    from stages.train.ppo.curves import write_curves
+    from stages.train.ppo.record import read_records
+
+    with atomic_folder(workspace.artifacts("train")) as part:
+        export(folder / "checkpoints", step, warm, part / "policy")
+        shutil.copytree(warm, part / "warm_start")
+        write_curves(part / "curves.csv", read_records(folder), folder)
+        shutil.copyfile(folder / "episodes.jsonl", part / "episodes.jsonl")
+        write_manifest(part, SCHEMA)
+
+
+def write_metrics(workspace: Workspace, folder: Path, step: int, steps: int, seconds: Mapping[str, float]) -> None:
+    """metrics/train.json; the seconds are those of this attempt."""
+    from stages.train.ppo.curves import train_metrics
+    from stages.train.ppo.record import read_records
+
+    write_json(workspace.metrics("train"), train_metrics(read_records(folder), step, steps, seconds))
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_stage("train", main))

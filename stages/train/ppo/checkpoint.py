@@ -1,0 +1,85 @@
+"""From verl's checkpoints to a policy: which step, and its weights in full precision."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.shared.errors import IntegrityError
+from stages.train.ppo.record import StepRecord
+
+if TYPE_CHECKING:
+    import torch
+
+STEP = "global_step_"
+NOT_WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin")
+
+
+def saved_steps(checkpoints: Path) -> list[int]:
+    """Steps whose actor is on disk whole, ascending. The last one is finished when verl's tracker names it or a later one."""
+    folders = checkpoints.glob(f"{STEP}*/actor/fsdp_config.json")
+    return sorted(int(path.parts[-3].removeprefix(STEP)) for path in folders)
+
+
+def best_step(records: Sequence[StepRecord], checkpoints: Path) -> int:
+    """The saved step with the best greedy reward on validation, the later of equals; the last where none was validated.
+
+    Raises IntegrityError when no checkpoint is there.
+    """
+    saved = saved_steps(checkpoints)
+    if not saved:
+        raise IntegrityError(f"{checkpoints}: no checkpoint to take a policy from; remove the folder and train again")
+    validated = {record.step: record.reward for record in records if record.phase == "validation"}
+    return max((step for step in saved if step in validated), key=lambda s: (validated[s], s), default=saved[-1])
+
+
+def export(checkpoints: Path, step: int, policy: Path, out: Path) -> None:
+    """Write the actor of a step as a Hugging Face folder into `out`: fp32 safetensors, all else as in `policy`.
+
+    verl's own merger rounds to bf16, which a policy that was trained in fp32 would notice. Raises IntegrityError.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    weights = merged(checkpoints / f"{STEP}{step}" / "actor")
+    model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
+    missing, unexpected = model.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
+    lacking = [name for name in missing if not (name.startswith("lm_head") and model.config.tie_word_embeddings)]
+    if lacking or unexpected:
+        raise IntegrityError(f"checkpoint {step} does not fit the policy: {', '.join([*lacking, *unexpected][:5])}")
+    model.save_pretrained(out)
+    for file in policy.iterdir():
+        if file.is_file() and not file.name.endswith(NOT_WEIGHTS) and not (out / file.name).exists():
+            shutil.copyfile(file, out / file.name)
+
+
+def merged(folder: Path) -> dict[str, torch.Tensor]:
+    """Whole weights from the shards of every rank. Raises IntegrityError when a rank's file is missing."""
+    import torch
+
+    files = {}
+    for path in folder.glob("model_world_size_*_rank_*.pt"):
+        match = re.fullmatch(r"model_world_size_(\d+)_rank_(\d+)\.pt", path.name)
+        if match:
+            files[int(match[2])] = (int(match[1]), path)
+    if not files or sorted(files) != list(range(files[next(iter(files))][0])):
+        raise IntegrityError(f"{folder}: the files of ranks {sorted(files)} are not a whole checkpoint; train again")
+    shards = [torch.load(files[rank][1], map_location="cpu", weights_only=False) for rank in sorted(files)]
+    return {name: _join([shard[name] for shard in shards]) for name in shards[0]}
+
+
+def _join(parts: Sequence[Any]) -> torch.Tensor:
+    """One tensor of its shards: FSDP2 cuts along one dimension, over one mesh dimension; a bare tensor is whole."""
+    import torch
+    from torch.distributed.tensor import DTensor, Shard
+
+    first = parts[0]
+    if not isinstance(first, DTensor):
+        return first
+    placement = first.placements[-1]
+    if not isinstance(placement, Shard):
+        return first.to_local()
+    return torch.cat([part.to_local() for part in parts], dim=placement.dim)

@@ -1,0 +1,84 @@
+"""What happened, step by step, as a table; and where it began and ended, as metrics."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.shared.files import atomic_path
+from stages.train.ppo.record import StepRecord
+
+LOGGED = {
+    "actor/entropy_loss": "entropy",
+    "actor/pg_loss": "policy_loss",
+    "actor/pg_clipfrac": "clipped",
+    "actor/grad_norm": "gradient",
+    "actor/reward_kl_penalty": "kl",
+    "critic/vf_loss": "value_loss",
+    "timing_s/gen": "seconds_generating",
+    "timing_s/update_actor": "seconds_updating",
+    "timing_s/step": "seconds_step",
+}
+"""verl's metrics that are kept, by the name of their column."""
+MEASURED = ("n", "failed", "reward", "format", "em", "f1", "cost", "calls", "tokens", "seconds")
+
+
+def write_curves(path: Path, records: Sequence[StepRecord], folder: Path) -> None:
+    """Write curves.csv: one row a phase and step, a column a candidate's share of calls, verl's own metrics for training."""
+    names = sorted({name for record in records for name in record.shares})
+    logged = read_logged(folder)
+    header = ["step", "phase", *MEASURED, *(f"share_{name}" for name in names), *LOGGED.values()]
+    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.DictWriter(file, header, restval="")
+        rows.writeheader()
+        for record in sorted(records, key=lambda record: (record.step, record.phase)):
+            shares = {f"share_{name}": round(record.shares.get(name, 0.0), 4) for name in names}
+            own = {name: _rounded(getattr(record, name)) for name in MEASURED}
+            verl = logged.get(record.step, {}) if record.phase == "train" else {}
+            rows.writerow({"step": record.step, "phase": record.phase, **own, **shares, **verl})
+
+
+def read_logged(folder: Path) -> dict[int, dict[str, float]]:
+    """verl's metrics by step, from the files of every attempt; of a repeated step, the last attempt's."""
+    found: dict[int, dict[str, float]] = {}
+    for path in sorted(folder.glob("verl-*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            values = {column: _rounded(entry["data"][name]) for name, column in LOGGED.items() if name in entry["data"]}
+            if values:
+                found[int(entry["step"])] = values
+    return found
+
+
+def train_metrics(
+    records: Sequence[StepRecord], selected: int, steps: int, seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """metrics/train.json: validation (greedy) at the start and at the selected step, training (sampled) at both ends."""
+    validated = [record for record in records if record.phase == "validation"]
+    trained = [record for record in records if record.phase == "train"]
+    at_end = [record for record in validated if record.step == selected]
+    metrics: dict[str, Any] = {
+        "steps": steps,
+        "selected_step": selected,
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+    }
+    for name, found in (("start", validated[:1]), ("end", at_end), ("train_start", trained[:1]), ("train_end", trained[-1:])):
+        for record in found:
+            metrics[name] = summary(record)
+    return metrics
+
+
+def summary(record: StepRecord) -> dict[str, Any]:
+    """One record as metrics."""
+    numbers = {name: _rounded(getattr(record, name)) for name in ("reward", "format", "em", "f1", "cost", "calls")}
+    return {**numbers, "n": record.n, "shares": {name: round(share, 4) for name, share in record.shares.items()}}
+
+
+def _rounded(value: float) -> float:
+    return value if isinstance(value, int) else round(float(value), 5)
