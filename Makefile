@@ -10,7 +10,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test lint unit bench lock clean
+.PHONY: help setup run test lint unit format bench lock clean
 
 help:  ## show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18

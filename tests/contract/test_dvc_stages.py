@@ -54,10 +54,24 @@ def needed(stage: str) -> list[str]:
     return sorted(file.relative_to(ROOT).as_posix() for file in seen)
 
 
+def sections(stage: str) -> list[str]:
+    """The sections of params.yaml that a room reads: `params.<section>` in its code and templates."""
+    files = [path for path in (ROOT / "stages" / stage).rglob("*") if path.suffix in (".py", ".j2")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    return [name for name in Params.model_fields if re.search(rf"\bparams\.{name}\b", text)]
+
+
 def block(stage: str) -> str:
-    """The `deps` of a stage as dvc.yaml should have them."""
+    """The `deps` and `params` of a stage as dvc.yaml should have them."""
     upstream = [dep for dep in STAGES[stage]["deps"] if not dep.startswith("stages/")]
-    return "    deps:\n" + "".join(f"      - {dep}\n" for dep in [f"stages/{stage}", *needed(stage), *upstream])
+    deps = [f"stages/{stage}", *needed(stage), *upstream]
+    lines = [
+        "    deps:",
+        *(f"      - {dep}" for dep in deps),
+        "    params:",
+        *(f"      - {name}" for name in sections(stage)),
+    ]
+    return "\n".join(lines)
 
 
 def test_the_five_stages_stand_in_order() -> None:
@@ -90,7 +104,5 @@ def test_a_stage_depends_only_on_folders_made_before_it(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_exactly_the_parameters_it_reads(stage: str) -> None:
-    """Sections are read as `params.<section>`, in the stage's own room."""
-    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "stages" / stage).rglob("*.py"))
-    read = {name for name in Params.model_fields if re.search(rf"\bparams\.{name}\b", text)}
-    assert text.strip() == "" or {str(name).split(".")[0] for name in STAGES[stage]["params"]} == read
+    declared, wanted = STAGES[stage]["params"], sections(stage)
+    assert sorted(declared) == sorted(wanted), f"dvc.yaml, stage {stage}, should read\n{block(stage)}"

@@ -90,7 +90,7 @@ def test_no_file_swallows_everything_or_runs_what_it_reads(name: str) -> None:
         if isinstance(node, ast.ExceptHandler) and ast.unparse(node.body[-1]) != "raise":
             assert node.type is not None, f"{name}:{node.lineno}: bare except"
             assert ast.unparse(node.type) not in ("Exception", "BaseException"), f"{name}:{node.lineno}"
-        if isinstance(node, ast.Call):
+        if isinstance(node, ast.Call) and "weights_only=True" not in [ast.unparse(word) for word in node.keywords]:
             assert ast.unparse(node.func) not in ("pickle.load", "pickle.loads", "torch.load"), f"{name}:{node.lineno}"
 
 
