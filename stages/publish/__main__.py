@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -25,10 +26,11 @@ def main(params: Params, workspace: Workspace) -> None:
     with open_store(params.publish, workspace.state, room=release.manifest.size) as store:
         with Progress(STAGE, total=len(release.manifest.files), unit="files", root=workspace.root) as progress:
             is_new = publish(release, store, lambda name: progress.advance(1, note=name))
-        word = "published" if is_new else "was published before, nothing to do for"
-        say(f"{STAGE}: {word} release {release.manifest.digest[:16]} in {store.place}")
+        word = "published" if is_new else "nothing new to store, it was published before"
+        say(f"{STAGE}: release {release.manifest.digest[:16]}: {word}; {store.place}")
         smoke = prove(store, release, question, workspace)
-    say(f"{STAGE}: downloaded, verified, asked {smoke.question!r}: {smoke.answer!r}")
+    said = f"no answer ({smoke.ending})" if smoke.answer is None else smoke.answer
+    say(f"{STAGE}: downloaded and verified; asked {smoke.question!r}, it says: {said}")
     write_receipt(
         Receipt(
             digest=release.manifest.digest,
@@ -58,7 +60,8 @@ def prove(store: Store, release: Release, question: Question, workspace: Workspa
 
     Raises IntegrityError for a release that does not come back as it went, TransientError when no candidate answered.
     """
-    workspace.runs(STAGE).mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(workspace.runs(STAGE), ignore_errors=True)
+    workspace.runs(STAGE).mkdir(parents=True)
     with tempfile.TemporaryDirectory(dir=workspace.runs(STAGE)) as parent:
         folder = Path(parent) / "release"
         fetch_release(store, release.manifest.digest, folder)

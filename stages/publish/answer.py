@@ -66,12 +66,12 @@ class WatchedPool:
 def watched(generate: Generate, tokenizer: Tokenizer, watcher: Watcher) -> Generate:
     """A policy whose turns a watcher hears."""
 
-    async def and_tell(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+    async def _tell(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
         generation = await generate(context, max_tokens=max_tokens, stop=stop)
         watcher.wrote(tokenizer.decode(list(generation.token_ids), skip_special_tokens=False))
         return generation
 
-    return and_tell
+    return _tell
 
 
 def release_params(folder: Path) -> Params:
@@ -97,9 +97,12 @@ def answer(question: str, folder: Path, workspace: Workspace, watcher: Watcher |
 async def _play(
     question: str, folder: Path, params: Params, roster: Roster, candidates: Sequence[Candidate], watcher: Watcher
 ) -> Episode:
+    from transformers.utils.logging import disable_progress_bar
+
     from stages.shared.batching import BatchedGenerator
     from stages.shared.policy import load_policy, load_tokenizer
 
+    disable_progress_bar()
     shown = {entry.name for entry in roster.entries}
     async with HttpPool([each for each in candidates if each.name in shown], params.pool.limits) as pool:
         await pool.check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 THOUGHT = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 MILLIONTH = 1e-6
+LONGEST = 200
+"""Characters shown of a turn that was neither a call nor an answer."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -127,7 +130,7 @@ class Screen(Watcher):
         if isinstance(action, CallRequest):
             self.console.print(f"→ {neutralise(action.shown)}: {neutralise(action.query)}", style="cyan")
         elif isinstance(action, Invalid):
-            self.console.print(f"? {action.reason}: {neutralise(text)}", style="yellow")
+            self.console.print(f"? {action.reason}: {textwrap.shorten(neutralise(text), LONGEST)}", style="yellow")
 
     def replied(self, candidate: Candidate, reply: Reply) -> None:
         """Print a reply, its price and its time."""

@@ -51,8 +51,9 @@ def render_card(evidence: Evidence) -> str:
     if AVERAGE not in methods.get(ROUTER, {}):
         raise DataError("metrics/evaluate.json has no average of the method router; run the evaluate stage again")
     sets = [row(name, values) for name, values in methods[ROUTER].items()]
+    title = f"pointsman-{evidence.profile}"
     data = ModelCardData(
-        model_name=f"pointsman-{evidence.profile}",
+        model_name=title,
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["pointsman", "router", *(["synthetic"] if evidence.synthetic else [])],
@@ -62,6 +63,7 @@ def render_card(evidence: Evidence) -> str:
     card = ModelCard.from_template(
         data,
         template_str=TEMPLATE.read_text(encoding="utf-8"),
+        title=title,
         evidence=evidence,
         sets=sets,
         methods=sorted(rivals, key=lambda each: (-each.em, each.cost, each.name)),

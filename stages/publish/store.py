@@ -6,7 +6,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -190,14 +190,17 @@ class S3Store:
 
     def _create_in_parts(self, target: dict[str, str], path: Path, sha256: str) -> None:
         upload = self._client.create_multipart_upload(**target, ChecksumAlgorithm="SHA256")["UploadId"]
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._abort, target, upload)
             parts = self._send_parts(target, upload, path, sha256)
             self._client.complete_multipart_upload(
                 **target, UploadId=upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
             )
-        except BaseException:
+            undo.pop_all()
+
+    def _abort(self, target: dict[str, str], upload: str) -> None:
+        with suppress(ClientError, BotoCoreError):
             self._client.abort_multipart_upload(**target, UploadId=upload)
-            raise
 
     def _send_parts(self, target: dict[str, str], upload: str, path: Path, sha256: str) -> list[dict[str, Any]]:
         size = max(self._part_bytes, math.ceil(path.stat().st_size / MOST_PARTS))

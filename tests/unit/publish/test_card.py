@@ -36,6 +36,7 @@ def test_the_tables_hold_the_metrics_best_method_first() -> None:
     text = render_card(EVIDENCE)
     assert "| nq | 0.625 [0.400, 0.600] | 0.550 | 12.5 | 1.25 | 100 |" in text
     assert text.index("| oracle |") < text.index("| router |") < text.index("| random |")
+    assert "# pointsman-sandbox\n" in text
     assert "1,234,567 parameters" in text
     assert "question : {question}" in text
 
