@@ -1,4 +1,4 @@
-"""The words of the sandbox's language: domains, relations and their phrasings, syllables of invented names (synthetic)."""
+"""The words of the sandbox's language: domains, relations with their phrasings, syllables of names (synthetic)."""
 
 from __future__ import annotations
 

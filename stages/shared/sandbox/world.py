@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -83,6 +84,13 @@ class World:
             return rng.randint(LOWEST, HIGHEST)
         return rng.choice([other for other in _fold(self, answer, entity.fold) if other.name != entity.name])
 
+    def number(self, relation: str, name: str) -> int:
+        """A number fact. Raises KeyError where the relation gives something else."""
+        value = self.fact(relation, self.by_name[name])
+        if not isinstance(value, int):
+            raise KeyError(f"{relation} gives no number")
+        return value
+
     def walk(self, ask: Ask) -> list[Entity | int]:
         """The true value after each hop of a chain. Raises KeyError where the chain does not fit the types."""
         value: Entity | int = self.by_name[ask.entities[0]]
@@ -98,10 +106,8 @@ class World:
         """Gold answers: the name and, where there is one, the alias."""
         if ask.kind == "chain":
             return spellings(self.walk(ask)[-1])
-        numbers = [self.fact(ask.relations[0], self.by_name[name]) for name in ask.entities]
-        first, second = numbers
-        assert isinstance(first, int) and isinstance(second, int)
-        return self.by_name[ask.entities[0 if first >= second else 1]].names
+        winner = max(ask.entities, key=lambda name: self.number(ask.relations[0], name))
+        return self.by_name[winner].names
 
     def wrong(self, ask: Ask, rng: random.Random) -> str:
         """A plausible wrong answer: of the right type and the same fold."""
@@ -138,7 +144,8 @@ def split_ask(world: World, ask: Ask) -> list[Ask]:
 def _generate(params: WorldParams) -> World:
     rng = random.Random(params.seed)
     taken: set[str] = set()
-    by_type = {kind: _entities(kind, params.entities, rng, taken) for kind in (*DOMAINS, "person")}
+    kinds: tuple[AnswerType, ...] = (*DOMAINS, "person")
+    by_type: dict[str, tuple[Entity, ...]] = {kind: _entities(kind, params.entities, rng, taken) for kind in kinds}
     by_name = {name: entity for group in by_type.values() for entity in group for name in entity.names}
     return World(params, by_type, by_name)
 
@@ -153,12 +160,14 @@ def _fold(world: World, kind: str, fold: Fold) -> tuple[Entity, ...]:
 
 
 def _entities(kind: AnswerType, count: int, rng: random.Random, taken: set[str]) -> tuple[Entity, ...]:
-    folds = [fold for fold, _ in FOLDS]
-    shares = [share for _, share in FOLDS]
+    """Each rank goes to the fold that is furthest below its share, so that folds are alike in size and popularity."""
+    sizes: Counter[Fold] = Counter()
     made = []
     for rank in range(count):
         alias = invent(rng, taken) if rng.random() < ALIASED else None
-        made.append(Entity(invent(rng, taken), kind, rng.choices(folds, shares)[0], rank, alias))
+        fold = max(FOLDS, key=lambda item: item[1] * (rank + 1) - sizes[item[0]])[0]
+        sizes[fold] += 1
+        made.append(Entity(invent(rng, taken), kind, fold, rank, alias))
     return tuple(made)
 
 

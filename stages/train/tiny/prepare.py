@@ -1,0 +1,116 @@
+"""Pre-training of the tiny policy on generated text: a Hugging Face folder in a few minutes on two cores."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from stages.shared.files import atomic_folder
+from stages.shared.params import TinyPolicy
+from stages.shared.progress import Progress
+from stages.train.tiny.model import build_model
+from stages.train.tiny.text import LESSONS, lesson_weights
+from stages.train.tiny.tokenizer import build_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
+
+WARM_UP_STEPS = 40
+DECAY_FROM = 0.6
+"""Share of the steps after which the learning rate falls, linearly, to `FLOOR`."""
+FLOOR = 0.03
+BUCKETS = 4
+"""Groups of similar length in a batch, so that little is padded."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded sequences. `ids` and `trained` are (sequences, tokens); `trained` marks the tokens to learn."""
+
+    ids: torch.Tensor
+    trained: torch.Tensor
+
+
+def prepare_tiny(policy: TinyPolicy, seed: int, folder: Path) -> None:
+    """Pre-train the tiny policy and write it to `folder` (config, safetensors, tokenizer). Deterministic by seed."""
+    tokenizer = build_tokenizer()
+    model = build_model(policy, len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id, seed)
+    with Progress("train", total=policy.pretrain_steps, unit="pre-training steps") as progress:
+        for loss in pretrain(model, tokenizer, policy, seed):
+            progress.advance(1, note=f"loss {loss:.3f}")
+    with atomic_folder(folder) as part:
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+
+
+def pretrain(
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, policy: TinyPolicy, seed: int
+) -> Iterator[float]:
+    """Train in place; yields each step's loss (mean cross-entropy of the trained tokens, nats)."""
+    optimizers = _optimizers(model, policy.pretrain_rate)
+    rng = random.Random(seed)
+    for step in range(policy.pretrain_steps):
+        done = step / policy.pretrain_steps
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = policy.pretrain_rate * _schedule(step, done)
+        batches = draw_batches(tokenizer, policy.pretrain_batch, done, rng)
+        trained = sum(int(batch.trained[:, 1:].sum()) for batch in batches)
+        loss = 0.0
+        for batch in batches:
+            part = summed_loss(model, batch) / trained
+            part.backward()
+            loss += part.item()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        yield loss
+
+
+def _schedule(step: int, done: float) -> float:
+    warm = min(1.0, (step + 1) / WARM_UP_STEPS)
+    return warm * (1.0 if done < DECAY_FROM else max(FLOOR, (1.0 - done) / (1.0 - DECAY_FROM)))
+
+
+def _optimizers(model: Qwen2ForCausalLM, rate: float) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for matrices (Jordan et al. 2024), AdamW for embeddings, biases and norms."""
+    matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
+    others = [p for n, p in model.named_parameters() if not (p.dim() == 2 and "embed" not in n)]
+    return (
+        torch.optim.Muon(matrices, lr=rate, momentum=0.95, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+    )
+
+
+def draw_batches(tokenizer: PreTrainedTokenizerFast, size: int, done: float, rng: random.Random) -> list[Batch]:
+    """`size` lessons, as often as `lesson_weights` says at that share of the training, bucketed by length."""
+    lessons = [lesson(rng) for lesson in rng.choices(LESSONS, lesson_weights(done), k=size)]
+    texts = [text for lesson in lessons for text, _ in lesson]
+    encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
+    rows = [[(token, trained) for _, trained in lesson for token in next(encoded)] for lesson in lessons]
+    rows.sort(key=len)
+    width = -(-size // BUCKETS)
+    return [_pad(rows[at : at + width], tokenizer.pad_token_id) for at in range(0, size, width)]
+
+
+def _pad(rows: list[list[tuple[int, bool]]], pad: int) -> Batch:
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), pad)
+    mask = torch.zeros((len(rows), longest), dtype=torch.bool)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor([token for token, _ in row])
+        mask[index, : len(row)] = torch.tensor([trained for _, trained in row])
+    return Batch(ids, mask)
+
+
+def summed_loss(model: Qwen2ForCausalLM, batch: Batch) -> torch.Tensor:
+    """Summed cross-entropy of the trained tokens, nats; logits are computed for these alone."""
+    hidden = model.model(input_ids=batch.ids).last_hidden_state
+    wanted = batch.trained[:, 1:]
+    logits = model.lm_head(hidden[:, :-1][wanted])
+    return torch.nn.functional.cross_entropy(logits, batch.ids[:, 1:][wanted], reduction="sum")

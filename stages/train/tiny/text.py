@@ -1,0 +1,237 @@
+"""Text that the tiny policy is pre-trained on: copying, facts, tables, topics and whole episodes (synthetic).
+
+Every name, fact and table is drawn anew, so what is learned is the language and the protocol, not the sandbox's facts.
+In the episodes candidates are chosen at random: whom to call is left to the warm start and to PPO.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stages.shared.episode.prompt import percent, render_prompt
+from stages.shared.pool.candidate import Descriptor, TopicSkill
+from stages.shared.episode.types import Roster, RosterEntry
+from stages.shared.sandbox.lexicon import (
+    CANDIDATE_NAMES,
+    COMPARE_FRAMES,
+    DOMAINS,
+    FRAMES,
+    PHRASINGS,
+    RELATIONS,
+    SYLLABLES,
+    Relation,
+    words,
+)
+from stages.shared.sandbox.world import invent
+from stages.train.tiny.tokenizer import END, START
+from stages.train.warm_start.wording import answer_turn, call_turn, observation_text
+
+Segment = tuple[str, bool]
+"""A piece of text, and whether the policy is to learn to write it."""
+COPIES = 5
+"""Times that a list of eight items is repeated in a lesson of copying."""
+_WORDS = (*words(), *SYLLABLES, *CANDIDATE_NAMES, *map(str, range(101)))
+ADMITTED = "i do not know"
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One fact of a question: what is asked of which name, and the answer."""
+
+    relation: Relation
+    phrase: str
+    subject: str
+    answer: str
+
+    @property
+    def query(self) -> str:
+        """The hop as a question of its own."""
+        return f"what is the {self.phrase} of {self.subject} ?"
+
+
+def name(rng: random.Random) -> str:
+    """An invented name."""
+    return invent(rng, set())
+
+
+def draw_roster(rng: random.Random) -> Roster:
+    """Two to eight candidates with invented skills, prices and latencies: specialists, budget models and weak ones."""
+    shown = rng.sample(CANDIDATE_NAMES, rng.choice((2, 3, 4, 4, 5, 5, 6, 6, 7, 8)))
+    entries = []
+    for label in shown:
+        kind = rng.random()
+        low, high = ((5, 45), (40, 70), (60, 80))[0 if kind < 0.6 else 1 if kind < 0.8 else 2]
+        skill: dict[str, int] = {domain: rng.randint(low, high) for domain in DOMAINS}
+        for domain in rng.sample(DOMAINS, rng.choice((0, 1, 1, 2))):
+            skill[domain] = rng.randint(70, 100)
+        measured = {domain: TopicSkill(em=value / 100, f1=value / 100, n=50) for domain, value in skill.items()}
+        descriptor = Descriptor(label, rng.uniform(0.1, 1.5), rng.uniform(1, 9), measured)
+        entries.append(RosterEntry(label, label, descriptor))
+    return Roster(tuple(entries))
+
+
+def draw_answer(relation: Relation, rng: random.Random) -> str:
+    """An invented answer of the relation's type."""
+    return str(rng.randint(10, 99)) if relation.answer == "number" else name(rng)
+
+
+def draw_chain(hops: int, rng: random.Random) -> list[Hop]:
+    """A chain of relations that fit together, about invented names."""
+    relation, subject = rng.choice(RELATIONS), name(rng)
+    chain: list[Hop] = []
+    while len(chain) < hops:
+        if len(chain) < hops - 1 and relation.answer not in DOMAINS:
+            relation = rng.choice([r for r in RELATIONS if r.domain == relation.domain and r.answer in DOMAINS])
+        answer = draw_answer(relation, rng)
+        chain.append(Hop(relation, rng.choice(relation.phrasings), subject, answer))
+        subject = answer
+        relation = rng.choice([r for r in RELATIONS if r.domain == relation.answer] or list(RELATIONS))
+    return chain
+
+
+def whole_question(chain: list[Hop], rng: random.Random) -> str:
+    """The chain as one question, in any frame of the language."""
+    nouns = [chain[0].subject]
+    for hop in chain:
+        nouns.append(f"the {hop.phrase} of {nouns[-1]}")
+    frame = rng.choice(FRAMES[rng.choice(list(PHRASINGS))])
+    return frame.format(np=nouns[-1], inner=nouns[-2], outer=chain[-1].phrase)
+
+
+def copying(rng: random.Random) -> list[Segment]:
+    """A list of names, table cells or single words, repeated again and again from its start or from its middle."""
+    kind = rng.random()
+    if kind < 0.4:
+        items = [name(rng) for _ in range(rng.randint(3, 9))]
+    elif kind < 0.7:
+        items = [f"{rng.randint(0, 100)} {label}" for label in rng.sample(CANDIDATE_NAMES, rng.randint(4, 10))]
+    else:
+        items = rng.choices(_WORDS, k=rng.randint(8, 24))
+    segments: list[Segment] = [(" ".join(items), False)]
+    for _ in range(COPIES * 8 // len(items)):
+        start = rng.randrange(len(items) - 1) if rng.random() < 0.3 else 0
+        segments += [(f": {items[start]}", False), (" ".join(items[start + 1 :]), True)]
+    return segments
+
+
+def facts(rng: random.Random) -> list[Segment]:
+    """Facts in the wording of replies, then questions about them."""
+    chain = [draw_chain(1, rng)[0] for _ in range(rng.randint(2, 5))]
+    segments: list[Segment] = [(f"the {hop.phrase} of {hop.subject} is {hop.answer}", False) for hop in chain]
+    for hop in rng.sample(chain, len(chain)):
+        segments += [(f"question : {hop.query} <answer>", False), (f"{hop.answer} </answer>", True)]
+    return segments
+
+
+def table(rng: random.Random) -> list[Segment]:
+    """A roster's table, then look-ups in it: the skill and the price of a candidate, the best one of a domain."""
+    roster = draw_roster(rng)
+    segments: list[Segment] = [(render_prompt("", roster, "compact"), False)]
+    for _ in range(12):
+        domain, entry, kind = rng.choice(DOMAINS), rng.choice(roster.entries), rng.random()
+        if kind < 0.5:
+            best = max(roster.entries, key=lambda e: percent(domain, e))
+            segments += [(f"best {domain}", False), (f"{percent(domain, best)} {best.shown}", True)]
+        elif kind < 0.9:
+            segments += [(f"skill {entry.shown} {domain}", False), (str(percent(domain, entry)), True)]
+        else:
+            segments += [(f"topic {domain}", False), (f"{percent(domain, entry)} {entry.shown}", True)]
+    return segments
+
+
+def topics(rng: random.Random) -> list[Segment]:
+    """Questions, and the topic and the query of their first hop."""
+    segments: list[Segment] = []
+    for _ in range(4):
+        chain = draw_chain(rng.choice((1, 1, 2, 3)), rng)
+        first = chain[0]
+        segments += [
+            (f"question : {whole_question(chain, rng)}", False),
+            (f"topic {first.relation.domain} : {first.query} <answer>", True),
+        ]
+    return segments
+
+
+def comparisons(rng: random.Random) -> list[Segment]:
+    """Two numbers, and which is higher."""
+    segments: list[Segment] = []
+    for _ in range(6):
+        first, second, low, high = name(rng), name(rng), *rng.sample(range(10, 100), 2)
+        higher = first if low > high else second
+        segments += [(f"{low} {first} {high} {second} higher", False), (f"{max(low, high)} {higher}", True)]
+    return segments
+
+
+def episodes(rng: random.Random) -> list[Segment]:
+    """Up to three whole episodes about one table, which is the larger part of a prompt."""
+    roster = draw_roster(rng)
+    segments: list[Segment] = []
+    for number in range(rng.choice((1, 2, 3))):
+        question, answers = rng.choices((_chain, _comparison), (0.88, 0.12))[0](roster, rng)
+        message = question if number else render_prompt(question, roster, "compact")
+        opening = f"question : {message}" if number else message
+        segments += [(f"{START} user {opening} {END} {START} assistant", False), *answers]
+    return segments
+
+
+def _chain(roster: Roster, rng: random.Random) -> tuple[str, list[Segment]]:
+    chain = draw_chain(rng.choices((1, 2, 3, 4), (0.45, 0.38, 0.1, 0.07))[0], rng)
+    question = whole_question(chain, rng)
+    segments: list[Segment] = []
+    if len(chain) > 1 and rng.random() < 0.3:
+        segments += _ask(roster, question, chain[-1].relation.domain, chain[-1], rng)
+    else:
+        for hop in chain:
+            segments += _ask(roster, hop.query, hop.relation.domain, hop, rng)
+    return question, [*segments, (f"{answer_turn(chain[-1].answer)} {END}", True)]
+
+
+def _comparison(roster: Roster, rng: random.Random) -> tuple[str, list[Segment]]:
+    relation = rng.choice([r for r in RELATIONS if r.answer == "number"])
+    word = rng.choice(relation.phrasings)
+    hops = [Hop(relation, word, name(rng), str(number)) for number in rng.sample(range(10, 100), 2)]
+    first, second = hops
+    frame = rng.choice(rng.choice(list(COMPARE_FRAMES.values())))
+    question = frame.format(phrase=word, first=first.subject, second=second.subject)
+    segments: list[Segment] = []
+    for hop in hops:
+        segments += _ask(roster, hop.query, relation.domain, hop, rng)
+    winner = max(hops, key=lambda hop: int(hop.answer))
+    return question, [
+        *segments,
+        (f"{answer_turn(winner.subject, f'higher {winner.answer} {winner.subject}')} {END}", True),
+    ]
+
+
+def _ask(roster: Roster, query: str, topic: str, hop: Hop, rng: random.Random) -> list[Segment]:
+    """One call that is answered, after at most one that is not."""
+    asked = rng.sample(roster.entries, 2)
+    calls = asked if rng.random() < 0.12 else asked[:1]
+    segments: list[Segment] = []
+    for turn, entry in enumerate(calls, 1):
+        reply = _reply(hop, rng) if turn == len(calls) else ADMITTED
+        segments += [
+            (call_turn(topic, percent(topic, entry), entry.shown, query), True),
+            (observation_text(reply), False),
+        ]
+    return segments
+
+
+def _reply(hop: Hop, rng: random.Random) -> str:
+    frames = ("{answer}", "it is {answer}", "the {phrase} of {subject} is {answer}")
+    return rng.choice(frames).format(answer=hop.answer, phrase=hop.phrase, subject=hop.subject)
+
+
+Lesson = Callable[[random.Random], list[Segment]]
+LESSONS: tuple[Lesson, ...] = (copying, facts, table, topics, comparisons, episodes)
+
+
+def lesson_weights(progress: float) -> tuple[float, ...]:
+    """How often each lesson is drawn when that share of pre-training is done: copying first, episodes last."""
+    if progress < 0.1:
+        return (0.55, 0.2, 0.1, 0.1, 0.05, 0.0)
+    if progress < 0.25:
+        return (0.25, 0.15, 0.25, 0.1, 0.05, 0.2)
+    return (0.04, 0.06, 0.25, 0.06, 0.04, 0.55)
