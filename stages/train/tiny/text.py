@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stages.shared.episode.prompt import percent, render_prompt
-from stages.shared.pool.candidate import Descriptor, TopicSkill
 from stages.shared.episode.types import Roster, RosterEntry
+from stages.shared.pool.candidate import Descriptor, TopicSkill
 from stages.shared.sandbox.lexicon import (
     CANDIDATE_NAMES,
     COMPARE_FRAMES,
