@@ -57,5 +57,7 @@ def from_episode(question: Question, episode: Episode) -> Attempt:
         called=tuple(call.name for call in episode.calls),
         own_tokens=sum(episode.response_mask),
         faults=episode.faults,
-        transcript="\n".join(part for turn in episode.turns for part in (turn.text.strip(), turn.observation.strip()) if part),
+        transcript="\n".join(
+            part for turn in episode.turns for part in (turn.text.strip(), turn.observation.strip()) if part
+        ),
     )

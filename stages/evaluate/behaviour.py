@@ -42,7 +42,9 @@ def shares_by_topic(results: Sequence[Result], candidates: Sequence[str]) -> dic
     groups: dict[str, list[Result]] = {}
     for result in results:
         groups.setdefault(result.question.topic or "several hops", []).append(result)
-    return {topic: shares(group, candidates) for topic, group in sorted(groups.items(), key=lambda item: _last(item[0]))}
+    return {
+        topic: shares(group, candidates) for topic, group in sorted(groups.items(), key=lambda item: _last(item[0]))
+    }
 
 
 def _last(topic: str) -> tuple[bool, str]:

@@ -39,7 +39,9 @@ SCHEMA = pa.schema(
 def write_episodes(path: Path, results: Iterable[Result]) -> None:
     """Write the table, atomically; the transcripts of one call that several methods chose compress away."""
     with atomic_path(path) as part:
-        pq.write_table(pa.Table.from_pylist([_row(result) for result in results], schema=SCHEMA), part, compression="zstd")
+        pq.write_table(
+            pa.Table.from_pylist([_row(result) for result in results], schema=SCHEMA), part, compression="zstd"
+        )
 
 
 def _row(result: Result) -> dict[str, object]:

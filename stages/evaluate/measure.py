@@ -7,23 +7,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from stages.evaluate.attempt import Attempt, PoolName, Result, from_episode
-from stages.evaluate.marking import Marker
-from stages.evaluate.oracle import Probe, best_attempt
+from stages.evaluate.attempt import Attempt, PoolName, from_episode
+from stages.evaluate.oracle import Probe
 from stages.evaluate.player import Player, redirect
-from stages.evaluate.routers.chance import RandomRouter
-from stages.evaluate.routers.fixed import fixed, largest
-from stages.evaluate.routers.protocol import Router
+from stages.shared.episode.roster import make_roster
 from stages.shared.episode.types import Episode, Roster
 from stages.shared.errors import ConfigurationError, TransientError
-from stages.shared.pool.candidate import Candidate, Pool
+from stages.shared.pool.candidate import Candidate, Descriptor, Pool
 from stages.shared.progress import Progress
 from stages.shared.questions import Question, SubQuestion
 from stages.shared.scoring import contains
 
 S = TypeVar("S")
 T = TypeVar("T")
-Play = Callable[[Question], Awaitable[Episode]]
 
 
 @dataclass(frozen=True)
@@ -50,11 +46,34 @@ class Call:
 
 @dataclass(frozen=True)
 class Table:
-    """Every (question id, candidate) asked once: all single-call methods pick from it."""
+    """Everything that single-call methods and the oracle choose from: every candidate asked once."""
 
     calls: Mapping[tuple[str, str], Call]
+    """(question id, candidate) -> its reply to the whole question."""
     parts: Mapping[tuple[str, str], Probe]
-    """(text of a part, candidate) -> how that candidate did on it."""
+    """(text of a part, candidate) -> how it did on that part."""
+
+    def attempt(self, question: Question, candidate: str) -> Attempt:
+        """The attempt of sending a question to a candidate."""
+        return self.calls[question.id, candidate].attempt
+
+
+def make_lines(descriptors: Sequence[Descriptor], candidates: Mapping[str, Candidate]) -> list[Line]:
+    """The seen pool and, where there are unseen candidates, all of them.
+
+    Raises ConfigurationError when the profile has a candidate that the pool lacks.
+    """
+    missing = sorted({item.name for item in descriptors} - set(candidates))
+    if missing:
+        raise ConfigurationError(
+            f"the profile measured {', '.join(missing)}, which the pool lacks; run the profile stage again"
+        )
+    shown: dict[PoolName, list[Descriptor]] = {"seen": [item for item in descriptors if item.seen]}
+    if len(shown["seen"]) < len(descriptors):
+        shown["all"] = list(descriptors)
+    return [
+        Line(pool, make_roster(items), tuple(candidates[item.name] for item in items)) for pool, items in shown.items()
+    ]
 
 
 class Measurement:
@@ -69,19 +88,22 @@ class Measurement:
         self._slots = asyncio.Semaphore(in_flight)
         self._progress = progress
 
-    async def table(self, line: Line) -> Table:
-        """Ask every candidate every question, and every known part of one."""
-        pairs = [(question, name) for question in self._questions for name in line.names]
-        episodes = await self._each(
-            "single calls", pairs, lambda pair: self._base.answer_with(pair[0], pair[1], line.roster)
+    async def table(self, lines: Sequence[Line]) -> Table:
+        """Ask every candidate every question and every known part of one, in the prompt of the first line that has it."""
+        rosters = {name: line.roster for line in reversed(lines) for name in line.names}
+        pairs = [(question, name) for question in self._questions for name in rosters]
+        parts = [(part, name) for part in distinct_parts(self._questions) for name in rosters]
+
+        async def call(pair: tuple[Question, str]) -> Call:
+            question, name = pair
+            return _single(question, name, await self._base.answer_with(question, name, rosters[name]))
+
+        calls = await self._each("single calls", pairs, call)
+        probes = await self._each("parts of questions", parts, lambda pair: _probe(self._base.pool, *pair))
+        return Table(
+            {(question.id, name): found for (question, name), found in zip(pairs, calls, strict=True)},
+            {(part.question, name): probe for (part, name), probe in zip(parts, probes, strict=True)},
         )
-        calls = {
-            (question.id, name): _single(question, name, episode)
-            for (question, name), episode in zip(pairs, episodes, strict=True)
-        }
-        parts = [(part, name) for part in _parts(self._questions) for name in line.names]
-        probes = await self._each("parts", parts, lambda pair: _probe(self._base.pool, *pair))
-        return Table(calls, {(part.question, name): probe for (part, name), probe in zip(parts, probes, strict=True)})
 
     async def direct(self, line: Line) -> list[Attempt]:
         """Direct: the base policy, opened with `<answer>`, alone."""
@@ -89,30 +111,24 @@ class Measurement:
 
     async def before_ppo(self, line: Line) -> list[Attempt]:
         """The base policy as a router, with all its turns."""
-        return await self._episodes("warm-start", lambda question: self._base.play(question, line.roster))
+        note = f"before PPO, {line.pool}"
+        return await self._episodes(note, lambda question: self._base.play(question, line.roster))
 
     async def router(self, line: Line) -> list[Attempt]:
         """The trained policy, greedy."""
-        return await self._episodes(f"router, {line.pool}", lambda question: self._trained.play(question, line.roster))
+        note = f"router, {line.pool}"
+        return await self._episodes(note, lambda question: self._trained.play(question, line.roster))
 
     async def forced(self, line: Line, candidate: str) -> list[Attempt]:
-        """The trained policy with every call answered by one candidate: what routing is worth beyond decomposing."""
+        """The trained policy with every call answered by one candidate: what choosing is worth, beyond asking."""
         roster = redirect(line.roster, candidate)
         return await self._episodes(f"forced:{candidate}", lambda question: self._trained.play(question, roster))
 
-    async def prompted(self, line: Line, table: Table, alone: Sequence[Attempt]) -> list[Attempt]:
-        """Prompt LLM: the base policy names a candidate, which gets the question; where it names none, it is alone."""
-        choices = await self._each(
-            f"prompt-llm, {line.pool}", self._questions, lambda question: self._base.first_choice(question, line.roster)
-        )
-        return [
-            attempt if choice is None else table.calls[question.id, choice].attempt
-            for question, choice, attempt in zip(self._questions, choices, alone, strict=True)
-        ]
+    async def _episodes(self, note: str, play: Callable[[Question], Awaitable[Episode]]) -> list[Attempt]:
+        async def attempt(question: Question) -> Attempt:
+            return from_episode(question, await play(question))
 
-    async def _episodes(self, note: str, play: Play) -> list[Attempt]:
-        episodes = await self._each(note, self._questions, play)
-        return [from_episode(question, episode) for question, episode in zip(self._questions, episodes, strict=True)]
+        return await self._each(note, self._questions, attempt)
 
     async def _each(self, note: str, items: Sequence[S], work: Callable[[S], Awaitable[T]]) -> list[T]:
         async def one(item: S) -> T:
@@ -121,58 +137,32 @@ class Measurement:
             self._progress.advance(1, note=note)
             return result
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(item)) for item in items]
-        return [task.result() for task in tasks]
+        tasks = [asyncio.ensure_future(one(item)) for item in items]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
 
 
-def single_call_routers(line: Line, seed: int) -> list[Router]:
-    """The baselines and controls that choose without reading the question."""
-    return [
-        *(fixed(candidate) for candidate in line.candidates), largest(line.candidates), RandomRouter(line.names, seed),
-    ]  # fmt: skip
-
-
-def routed(router: Router, questions: Sequence[Question], table: Table) -> list[Attempt]:
-    """What a single-call router gets: its choices, looked up."""
-    choices = router.choose(questions)
-    return [table.calls[question.id, name].attempt for question, name in zip(questions, choices, strict=True)]
-
-
-def oracle(line: Line, questions: Sequence[Question], table: Table, marker: Marker) -> list[Result]:
-    """The bound of this pool, from everything that was asked of it."""
-    marks = marker.marks(
-        [(table.calls[question.id, name].attempt.prediction, question.answers) for question in questions for name in line.names]
-    )
-    drawn = iter(marks)
-    attempts = []
-    for question in questions:
-        direct = [_direct_probe(table.calls[question.id, name], name, next(drawn)[0]) for name in line.names]
-        parts = [[table.parts[part.question, name] for name in line.names] for part in question.parts]
-        attempts.append(best_attempt(question, direct, parts))
-    return marker.mark("oracle", line.pool, attempts)
+def distinct_parts(questions: Sequence[Question]) -> list[SubQuestion]:
+    """Every part of a multi-hop question, once."""
+    return list({part.question: part for question in questions for part in question.parts}.values())
 
 
 def _single(question: Question, name: str, episode: Episode) -> Call:
     if len(episode.calls) != 1:
         raise ConfigurationError(
-            f"the call of {name} with {question.dataset} question {question.id} did not survive the policy's tokenizer or does "
-            "not fit its context; rename the candidate, or raise episode.response_tokens"
+            f"the call of {name} with {question.dataset} question {question.id} did not survive the policy's "
+            "tokenizer or does not fit its context; rename the candidate, or raise episode.response_tokens"
         )
     return Call(from_episode(question, episode), episode.calls[0].reply.text)
-
-
-def _direct_probe(call: Call, name: str, em: float) -> Probe:
-    right = em == 1.0 or contains(call.reply, call.attempt.question.answers)
-    return Probe(name, right, call.attempt.cost, call.attempt.cost_total)
 
 
 async def _probe(pool: Pool, part: SubQuestion, name: str) -> Probe:
     reply, candidate = await pool.ask(name, part.question), pool.candidates[name]
     if reply.outcome.is_failure:
-        raise TransientError(f"{name} did not answer a part of a test question ({reply.outcome}); run the stage again when it does")
+        raise TransientError(
+            f"{name} did not answer a part of a test question ({reply.outcome}); run the stage again when it does"
+        )
     return Probe(name, contains(reply.text, part.answers), reply.cost(candidate), reply.cost_total(candidate))
-
-
-def _parts(questions: Sequence[Question]) -> list[SubQuestion]:
-    return list({part.question: part for question in questions for part in question.parts}.values())

@@ -24,7 +24,7 @@ _NAMED = (
         "oracle", "Oracle", "bound",
         "A bound, known after the fact: the cheapest right way through the pool, by one call with the whole question or, "
         "where its parts are known, by one call a part with the pieces put together without fault. A call is right when the "
-        "reply holds a gold answer. Where no way is right, it makes the cheapest call.",
+        "reply holds a gold answer. Where no way is right, it asks nobody.",
     ),
     Description(
         "direct", "Direct", "baseline",

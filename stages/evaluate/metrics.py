@@ -146,7 +146,9 @@ class Measured:
 
 def method_cells(measured: Measured, method: str, resamples: Resamples) -> dict[str, Cell]:
     """A method's cell for each set and for `average`, the unweighted mean of the sets."""
-    columns = {field: measured.values(method, field) for field in ("em", "f1", "cost", "cost_total", "own_tokens", "calls")}
+    columns = {
+        field: measured.values(method, field) for field in ("em", "f1", "cost", "cost_total", "own_tokens", "calls")
+    }
     cells = {
         name: _cell({field: resamples.mean(name, values[name]) for field, values in columns.items()}, n)
         for name, n in measured.sizes.items()

@@ -21,17 +21,17 @@ class Probe:
 
 
 def best_attempt(question: Question, direct: Sequence[Probe], parts: Sequence[Sequence[Probe]]) -> Attempt:
-    """What an oracle does with a question: the cheapest right way, or the cheapest call where there is none.
+    """What an oracle does with a question: the cheapest right way; where there is none it asks nobody.
 
-    It may ask one candidate the whole question (`direct`, one probe a candidate), or, where the decomposition is known, one
-    candidate a part (`parts`, one list a part) and put the true pieces together.
+    It may ask one candidate the whole question (`direct`, one probe a candidate), or, where the decomposition is known,
+    one candidate a part (`parts`, one list a part) and put the true pieces together.
     """
     ways = [(probe,) for probe in direct if probe.right]
     split = [min((probe for probe in probes if probe.right), key=_price, default=None) for probes in parts]
     chosen = tuple(probe for probe in split if probe is not None)
     if parts and len(chosen) == len(parts):
         ways.append(chosen)
-    best = min(ways or [(probe,) for probe in direct], key=lambda way: sum(probe.cost for probe in way))
+    best = min(ways, key=lambda way: sum(probe.cost for probe in way), default=())
     return Attempt(
         question=question,
         prediction=question.answers[0] if ways else "",

@@ -8,9 +8,9 @@ from typing import Protocol
 
 from stages.shared.episode.driver import run_episode
 from stages.shared.episode.prompt import ChatTokenizer, chat_ids, render_prompt
-from stages.shared.episode.protocol import STOPS, Answer, CallRequest, neutralise, parse_turn
+from stages.shared.episode.protocol import Answer, neutralise, parse_turn
 from stages.shared.episode.types import Episode, Generate, Generation, Roster, Tokenizer
-from stages.shared.errors import TransientError
+from stages.shared.errors import ConfigurationError, TransientError
 from stages.shared.params import EpisodeParams
 from stages.shared.pool.candidate import Pool
 from stages.shared.questions import Question
@@ -51,19 +51,16 @@ class Player:
         start = len(self._prompt(question, roster))
 
         async def scripted(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+            if len(context) == start and len(call) > max_tokens:
+                raise ConfigurationError(
+                    f"{question.dataset} question {question.id} takes {len(call)} tokens to pass on, episode.turn_tokens "
+                    f"allows {max_tokens}; raise it"
+                )
             if len(context) == start:
                 return Generation(call, None, "stop")
             return await self._must_answer(context, max_tokens=max_tokens, stop=stop)
 
         return await self._run(question, roster, scripted, max_calls=1)
-
-    async def first_choice(self, question: Question, roster: Roster) -> str | None:
-        """The candidate that the policy calls first; None when it calls none."""
-        prompt = self._prompt(question, roster)
-        generation = await self.generate(prompt, max_tokens=self.params.turn_tokens, stop=STOPS)
-        action = parse_turn(self.tokenizer.decode(generation.token_ids))
-        entry = roster.find(action.shown) if isinstance(action, CallRequest) else None
-        return None if entry is None else entry.name
 
     def _prompt(self, question: Question, roster: Roster) -> list[int]:
         message = render_prompt(question.question, roster, self.params.prompt, self.params.max_calls)
@@ -75,7 +72,9 @@ class Player:
             episode = await run_episode(prompt, roster, generate, self.pool, self.tokenizer, params)
             if episode.ending != "infrastructure":
                 return episode
-        failed = sorted({f"{call.name} ({call.reply.outcome})" for call in episode.calls if call.reply.outcome.is_failure})
+        failed = sorted(
+            {f"{call.name} ({call.reply.outcome})" for call in episode.calls if call.reply.outcome.is_failure}
+        )
         raise TransientError(
             f"no reply to {question.dataset} question {question.id} from {', '.join(failed)} in {REPLAYS} episodes; "
             "a dropped question would bend the result, so run the stage again when the candidate answers"

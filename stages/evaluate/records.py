@@ -35,6 +35,8 @@ def read_records(path: Path) -> list[Record]:
     except (FileNotFoundError, pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not the profile's records ({error}); run the profile stage first") from error
     return [
-        Record(row["question"], row["candidate"], bool(row["contains"]), row["cost"], Outcome(row["outcome"]).is_failure)
+        Record(
+            row["question"], row["candidate"], bool(row["contains"]), row["cost"], Outcome(row["outcome"]).is_failure
+        )
         for row in rows
     ]

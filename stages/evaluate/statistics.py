@@ -32,7 +32,9 @@ class Resamples:
     def __init__(self, sizes: Mapping[str, int], count: int, confidence: float, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self.confidence = confidence
-        self._weights = {name: rng.multinomial(n, np.full(n, 1 / n), size=count) / n for name, n in sorted(sizes.items())}
+        self._weights = {
+            name: rng.multinomial(n, np.full(n, 1 / n), size=count) / n for name, n in sorted(sizes.items())
+        }
 
     def mean(self, dataset: str, values: np.ndarray) -> Interval:
         """Mean over one set; `values` has one entry a question."""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 LABEL_HEIGHT = 15.0
 CHARACTER_WIDTH = 6.6
-PLOT_WIDTH = 640.0
+PLOT_WIDTH = 900.0
 """Pixels that labels are laid out for."""
+SLOTS = (
+    (9.0, 4.0, "start"), (-9.0, 4.0, "end"), (0.0, -11.0, "middle"), (0.0, 20.0, "middle"), (9.0, -9.0, "start"),
+    (9.0, 17.0, "start"), (-9.0, -9.0, "end"), (-9.0, 17.0, "end"), (9.0, -23.0, "start"), (9.0, 31.0, "start"),
+)  # fmt: skip
+"""Where a label may stand, the best first: offset in pixels, and its anchor."""
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -110,14 +116,18 @@ def scatter(spots: Sequence[Spot], height: int = 380) -> Scatter:
     """EM over cost with labels that keep out of each other's way, the first spots first."""
     xs = nice_ticks(0.0, max(spot.cost for spot in spots) * 1.08 or 1.0)
     ys = nice_ticks(0.0, min(1.0, max(spot.high for spot in spots)))
-    points: list[Point] = []
-    for spot in spots:
-        bare = Point(
+    bare = [
+        Point(
             x=_percent(spot.cost / xs[-1]), y=_percent(1 - spot.em / ys[-1]),
             low=_percent(1 - spot.low / ys[-1]), high=_percent(1 - spot.high / ys[-1]),
             label=spot.label, kind=spot.kind, title=f"{spot.label}: EM {100 * spot.em:.1f}, cost {spot.cost:.2f}",
-        )  # fmt: skip
-        points.append(_placed(bare, points, height))
+        )
+        for spot in spots
+    ]  # fmt: skip
+    marks = [_mark(point, height) for point in bare]
+    points: list[Point] = []
+    for point in bare:
+        points.append(_placed(point, points, marks, height))
     return Scatter(
         tuple(points),
         tuple(Tick(_percent(x / xs[-1]), f"{x:g}") for x in xs),
@@ -154,19 +164,19 @@ def _padded(values: Sequence[float]) -> tuple[float, float]:
     return (ticks[0], ticks[-1]) if len(ticks) > 1 else (ticks[0] - 1, ticks[0] + 1)
 
 
-def _placed(point: Point, others: Iterable[Point], height: int) -> Point:
-    taken = [_box(other, height) for other in others]
-    marks = [(_px(other.x) - 6, _py(other.y, height) - 6, _px(other.x) + 6, _py(other.y, height) + 6) for other in others]
-    for dx, dy, anchor in ((9, 4, "start"), (-9, 4, "end"), (0, -11, "middle"), (0, 20, "middle"), (9, -9, "start"),
-                           (9, 17, "start"), (-9, -9, "end"), (-9, 17, "end"), (9, -23, "start"), (9, 31, "start")):  # fmt: skip
-        trial = Point(**{**point.__dict__, "dx": dx, "dy": dy, "anchor": anchor})
+def _placed(point: Point, labelled: Sequence[Point], marks: Sequence[Box], height: int) -> Point:
+    taken = [_box(other, height) for other in labelled] + [mark for mark in marks if mark != _mark(point, height)]
+    for dx, dy, anchor in SLOTS:
+        trial = replace(point, dx=dx, dy=dy, anchor=anchor)
         box = _box(trial, height)
-        if box[0] >= 0 and box[2] <= PLOT_WIDTH and not any(_overlap(box, other) for other in (*taken, *marks)):
+        if box[0] >= 0 and box[2] <= PLOT_WIDTH and not any(_overlap(box, other) for other in taken):
             return trial
     return point
 
 
-Box = tuple[float, float, float, float]
+def _mark(point: Point, height: int) -> Box:
+    x, y = _px(point.x), _py(point.y, height)
+    return x - 6, y - 6, x + 6, y + 6
 
 
 def _box(point: Point, height: int) -> Box:

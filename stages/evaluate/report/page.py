@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from stages.shared.params import Params
 from stages.shared.pool.candidate import Descriptor
 
 FOLDER = Path(__file__).parent
+SECTIONS = {"profile_name", "world", "ingest", "pool", "episode", "evaluate"}
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,17 @@ def render(material: Material) -> str:
         rival=describe(router.best_baseline), rival_cell=evaluation.methods[router.best_baseline]["average"],
         verdict=view.verdict(evaluation), rows=view.rows(evaluation.methods, router.versus),
         datasets=[*evaluation.methods[ROUTER]], scatter=view.scatter(evaluation.methods), calls=view.calls(evaluation.methods),
-        names=names, stack=charts.stack, topics=router.share_by_topic,
-        descriptors=material.descriptors, skills=sorted({topic for item in material.descriptors for topic in item.skill}),
+        names=names, stack=charts.stack, topics=router.share_by_topic, most_entropy=math.log2(max(1, len(router.share))),
+        descriptors=material.descriptors, leaders=view.leaders(material.descriptors),
         unseen=router.unseen, unseen_rows=view.rows(router.unseen.methods, {}) if router.unseen else [],
         panels=view.panels(material.curves), examples=view.examples(material.router, evaluation.seed),
-        episodes=len(material.router), settings=yaml.safe_dump(material.params.model_dump(mode="json"), sort_keys=False),
+        episodes=len(material.router), settings=_settings(material.params),
     )  # fmt: skip
+
+
+def _settings(params: Params) -> str:
+    """The sections of params.yaml that this stage depends on."""
+    return yaml.safe_dump(params.model_dump(mode="json", include=SECTIONS), sort_keys=False)
 
 
 def read_curves(path: Path) -> dict[str, list[float]]:
@@ -64,7 +71,9 @@ def read_curves(path: Path) -> dict[str, list[float]]:
     with path.open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
     columns = {name: [_number(row[name]) for row in rows] for name in (rows[0] if rows else ())}
-    return {name: [value for value in values if value is not None] for name, values in columns.items() if None not in values}
+    return {
+        name: [value for value in values if value is not None] for name, values in columns.items() if None not in values
+    }
 
 
 def _number(text: str | None) -> float | None:
@@ -76,7 +85,11 @@ def _number(text: str | None) -> float | None:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"percent": view.percent, "points": view.points}
     return environment

@@ -13,6 +13,7 @@ from stages.evaluate.methods import Description, describe
 from stages.evaluate.metrics import AVERAGE, ROUTER, Cell, Difference, Evaluation, Methods
 from stages.evaluate.report import charts
 from stages.evaluate.report.transcript import Piece, pieces, visible
+from stages.shared.pool.candidate import Descriptor
 
 EXAMPLES_A_SET = 8
 KINDS = ("router", "bound", "baseline", "candidate", "control")
@@ -69,10 +70,16 @@ def verdict(evaluation: Evaluation) -> str:
     rival = describe(router.best_baseline)
     gap = router.versus[router.best_baseline]
     name = rival.label if rival.kind == "baseline" else f"always calling {rival.label}"
-    sentence = f"The router answers {percent(ours.em)} of the questions, {_apart(gap)} {name}, the best of the baselines"
+    sentence = (
+        f"The router answers {percent(ours.em)} of the questions, {_apart(gap)} {name}, the best of the baselines"
+    )
     if gap.low <= 0 <= gap.high:
         sentence += "; with this many questions the two cannot be told apart"
-    reach = f"It reaches {percent(ours.em / oracle.em)} of what an oracle could get out of the same pool" if oracle.em else ""
+    reach = (
+        f"It reaches {percent(ours.em / oracle.em)} of what an oracle could get out of the same pool"
+        if oracle.em
+        else ""
+    )
     return f"{sentence}. {reach}, at {ratio(ours.cost, oracle.cost)} its cost." if reach else f"{sentence}."
 
 
@@ -90,7 +97,10 @@ def calls(methods: Methods) -> list[CallsRow]:
     """Mean calls of the router on each set, single-hop sets first."""
     cells = {name: cell for name, cell in methods[ROUTER].items() if name != AVERAGE}
     top = max(1.0, math.ceil(max(cell.calls for cell in cells.values())))
-    found = [CallsRow(name, name not in SINGLE_HOP, cell.calls, charts.whisker(cell.calls, 0, 0, top)) for name, cell in cells.items()]
+    found = [
+        CallsRow(name, name not in SINGLE_HOP, cell.calls, charts.whisker(cell.calls, 0, 0, top))
+        for name, cell in cells.items()
+    ]
     return sorted(found, key=lambda row: row.several_hops)
 
 
@@ -105,6 +115,15 @@ def examples(results: Sequence[Result], seed: int) -> list[Example]:
         right = [result for result in group if result.em == 1][: EXAMPLES_A_SET - len(wrong)]
         chosen += [*right, *wrong]
     return [_example(result) for result in chosen]
+
+
+def leaders(descriptors: Sequence[Descriptor]) -> dict[str, frozenset[str]]:
+    """Topic -> the seen candidates that were measured best on it."""
+    found = {}
+    for topic in sorted({topic for item in descriptors for topic in item.skill}):
+        known = {item.name: item.skill[topic].em for item in descriptors if item.seen and topic in item.skill}
+        found[topic] = frozenset(name for name, skill in known.items() if skill == max(known.values()))
+    return found
 
 
 def panels(curves: Mapping[str, Sequence[float]]) -> list[charts.Panel]:
@@ -128,8 +147,8 @@ def percent(share: float) -> str:
 
 
 def points(share: float) -> str:
-    """A difference of shares in points, signed."""
-    return f"{100 * share:+.1f}"
+    """A difference of shares in points, signed: 0.041 -> `+4.1`."""
+    return f"{100 * share:+.1f}".replace("-", "−")
 
 
 def ratio(ours: float, theirs: float) -> str:

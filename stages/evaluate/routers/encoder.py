@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def minilm(texts: Sequence[str]) -> np.ndarray:
     """Unit vectors, shape (texts, 384)."""
-    vectors: np.ndarray = _model().encode(list(texts), normalize_embeddings=True, show_progress_bar=False, batch_size=128)
+    vectors: np.ndarray = _model().encode(
+        list(texts), normalize_embeddings=True, show_progress_bar=False, batch_size=128
+    )
     return vectors
 
 

@@ -49,7 +49,9 @@ def fit_knn(records: Sequence[Record], candidates: Sequence[str], encode: Encode
             table.setdefault(record.question, {})[record.candidate] = record
     whole = {text: row for text, row in table.items() if len(row) == len(candidates)}
     if not whole:
-        raise DataError("artifacts/profile/records.parquet: no profiling question has replies of every candidate; run the profile stage again")
+        raise DataError(
+            "artifacts/profile/records.parquet: no profiling question has replies of every candidate; run the profile stage again"
+        )
     rows = list(whole.values())
     order = sorted(candidates, key=lambda name: float(np.mean([row[name].cost for row in rows])))
     scores = np.array([[float(row[name].contains) for name in order] for row in rows])

@@ -1,0 +1,97 @@
+"""`python -m stages.evaluate`: a trained router and the test sets in; metrics, every episode and a report out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from stages.evaluate.attempt import Result
+from stages.evaluate.contest import Contest
+from stages.evaluate.episodes import write_episodes
+from stages.evaluate.marking import load_marker
+from stages.evaluate.measure import Measurement, make_lines
+from stages.evaluate.metrics import AVERAGE, ROUTER, Evaluation, Measured, evaluate
+from stages.evaluate.player import Player
+from stages.evaluate.records import read_records
+from stages.evaluate.replies import RememberingPool
+from stages.evaluate.report.page import Material, read_curves, render
+from stages.evaluate.report.view import verdict
+from stages.evaluate.routers.encoder import minilm
+from stages.evaluate.statistics import Resamples
+from stages.shared.artifacts import verify_manifest, write_manifest
+from stages.shared.entry import Workspace, run_stage
+from stages.shared.episode.roster import read_descriptors
+from stages.shared.files import atomic_folder, write_json, write_text
+from stages.shared.params import Params
+from stages.shared.pool.candidate import Candidate, Descriptor, Pool
+from stages.shared.pool.client import HttpPool
+from stages.shared.pool.serving import serve
+from stages.shared.progress import Progress, say
+from stages.shared.questions import Question, read_questions
+
+
+def main(params: Params, workspace: Workspace) -> None:
+    """Play every method on every test question, measure, report."""
+    for stage in ("ingest", "profile", "train"):
+        verify_manifest(workspace.artifacts(stage))
+    questions = read_questions(workspace.artifacts("ingest") / "test.parquet")
+    descriptors = read_descriptors(workspace.artifacts("profile") / "descriptors.json")
+    with serve(params.pool, params.world, workspace.state) as candidates:
+        results = asyncio.run(_play(params, workspace, questions, descriptors, candidates))
+    evaluation = _measure(params, questions, descriptors, results)
+    router = [item for item in results if item.method == ROUTER and item.pool == "seen"]
+    curves = read_curves(workspace.artifacts("train") / "curves.csv")
+    with atomic_folder(workspace.artifacts("evaluate")) as folder:
+        write_episodes(folder / "episodes.parquet", results)
+        write_text(folder / "report.html", render(Material(params, evaluation, router, descriptors, curves)))
+        write_manifest(folder, "pointsman/evaluate/1")
+    write_json(workspace.metrics("evaluate"), evaluation.to_json())
+    say(f"evaluate: {verdict(evaluation)} Cost a question {evaluation.methods[ROUTER][AVERAGE].cost:.2f}.")
+
+
+async def _play(
+    params: Params, workspace: Workspace, questions: Sequence[Question], descriptors: Sequence[Descriptor],
+    candidates: Sequence[Candidate],
+) -> list[Result]:  # fmt: skip
+    records = read_records(workspace.artifacts("profile") / "records.parquet")
+    marker = load_marker(workspace.runs("evaluate"))
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(HttpPool(candidates, params.pool.limits))
+        await http.check()
+        pool, train = RememberingPool(http), workspace.artifacts("train")
+        trained = await _player(stack, train / "policy", params, pool)
+        base = await _player(stack, train / "warm_start", params, pool)
+        contest = Contest(questions, make_lines(descriptors, pool.candidates), records, params.evaluate, minilm, marker)
+        with Progress("evaluate", total=contest.size, unit="episodes") as progress:
+            in_flight = params.evaluate.batch
+            return await contest.run(Measurement(trained, base, questions, in_flight=in_flight, progress=progress))
+
+
+async def _player(stack: AsyncExitStack, folder: Path, params: Params, pool: Pool) -> Player:
+    from stages.shared.batching import BatchedGenerator
+    from stages.shared.policy import load_policy, load_tokenizer
+
+    tokenizer = load_tokenizer(folder)
+    generator = await stack.enter_async_context(BatchedGenerator(load_policy(folder), tokenizer))
+    return Player(generator.sampler(temperature=0.0), tokenizer, params.episode, pool)
+
+
+def _measure(
+    params: Params, questions: Sequence[Question], descriptors: Sequence[Descriptor], results: Sequence[Result]
+) -> Evaluation:
+    settings = params.evaluate
+    seen = Measured(results, questions, "seen")
+    unseen = any(not item.seen for item in descriptors)
+    return evaluate(
+        seen,
+        Measured(results, questions, "all") if unseen else None,
+        {"seen": [item.name for item in descriptors if item.seen], "all": [item.name for item in descriptors]},
+        Resamples(seen.sizes, settings.resamples, settings.confidence, settings.seed),
+        synthetic=params.pool.kind == "sandbox", seed=settings.seed, count=settings.resamples,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_stage("evaluate", main))

@@ -1,0 +1,92 @@
+"""metrics/evaluate.json: what it holds, how the average is defined, and that no question is ever dropped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from stages.evaluate.attempt import Result
+from stages.evaluate.behaviour import entropy
+from stages.evaluate.metrics import Measured, best_baseline, method_cells
+from stages.evaluate.statistics import Resamples
+from stages.shared.errors import IntegrityError
+from stages.shared.files import write_json
+from stages.shared.params import DATASETS
+from stages.shared.questions import Question
+
+Make = Callable[..., Result]
+
+
+def test_the_file_has_every_method_on_every_set_and_the_average(sample: Any, tmp_path: Any) -> None:
+    write_json(tmp_path / "evaluate.json", sample.evaluation.to_json())
+    written = json.loads((tmp_path / "evaluate.json").read_text())
+    assert {"router", "oracle", "direct", "prompt-llm", "largest-llm", "knn", "random", "fixed:Arlix"} <= set(
+        written["methods"]
+    )
+    for cells in written["methods"].values():
+        assert set(cells) == {*DATASETS, "average"}
+        for cell in cells.values():
+            assert {"em", "em_low", "em_high", "f1", "cost", "cost_total", "calls", "n"} <= set(cell)
+            assert cell["em_low"] <= cell["em"] <= cell["em_high"]
+    assert {
+        "format_rate",
+        "calls_single_hop",
+        "calls_multi_hop",
+        "share",
+        "entropy",
+        "versus",
+        "unseen",
+        "synthetic",
+    } <= set(written["router"])
+    assert written["router"]["synthetic"] is True
+    assert set(written["router"]["versus"]) == set(written["methods"]) - {"router"}
+    assert set(written["router"]["unseen"]["methods"]["router"]) == {*DATASETS, "average"}
+
+
+def test_the_average_is_the_unweighted_mean_of_the_sets(questions: tuple[Question, ...], make_result: Make) -> None:
+    few = [question for question in questions if question.dataset == "nq"][:2]
+    many = [question for question in questions if question.dataset == "musique"]
+    results = [make_result(q, "router", em=1.0, cost=10.0) for q in few]
+    results += [make_result(q, "router", em=0.0, cost=1.0) for q in many]
+    measured = Measured(results, [*few, *many], "seen")
+    cells = method_cells(measured, "router", Resamples(measured.sizes, 100, 0.95, 7))
+    assert (cells["average"].em, cells["average"].cost, cells["average"].n) == (0.5, 5.5, 14)
+
+
+def test_a_dropped_question_stops_the_stage(questions: tuple[Question, ...], make_result: Make) -> None:
+    results = [make_result(question, "router") for question in questions[:-1]]
+    with pytest.raises(
+        IntegrityError, match=r"router has 11 results for the 12 bamboogle questions.*missing: " + questions[-1].id
+    ):
+        Measured(results, questions, "seen")
+
+
+def test_a_question_that_counts_twice_stops_the_stage(questions: tuple[Question, ...], make_result: Make) -> None:
+    results = [make_result(question, "router") for question in (*questions, questions[0])]
+    with pytest.raises(IntegrityError, match="13 results for the 12 nq questions"):
+        Measured(results, questions, "seen")
+
+
+def test_results_are_compared_question_by_question_whatever_their_order(
+    questions: tuple[Question, ...], make_result: Make
+) -> None:
+    results = [make_result(q, "router", em=float(i % 2)) for i, q in enumerate(questions)]
+    ordered = Measured(results, questions, "seen").values("router", "em")
+    shuffled = Measured(results[::-1], questions, "seen").values("router", "em")
+    assert all((ordered[name] == shuffled[name]).all() for name in ordered)
+
+
+def test_the_router_makes_more_calls_where_several_hops_are_needed(sample: Any) -> None:
+    assert (sample.evaluation.router.calls_single_hop, sample.evaluation.router.calls_multi_hop) == (1.0, 2.0)
+
+
+def test_the_best_baseline_is_none_of_the_routers_own_controls_nor_the_bound(sample: Any) -> None:
+    assert best_baseline(sample.evaluation.methods) not in ("router", "oracle", "warm-start", "forced:Arlix")
+
+
+def test_entropy_is_zero_for_one_candidate_and_one_bit_for_two_equal_ones() -> None:
+    assert entropy({"Arlix": 1.0, "Bomon": 0.0}) == 0.0
+    assert entropy({"Arlix": 0.5, "Bomon": 0.5}) == 1.0

@@ -1,0 +1,221 @@
+"""Methods at play, through the real driver: a scripted policy that reads its prompt, and a pool that counts its calls."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.evaluate.contest import Contest
+from stages.evaluate.episodes import SCHEMA, write_episodes
+from stages.evaluate.marking import Marker, load_marker
+from stages.evaluate.measure import Line, Measurement, make_lines
+from stages.evaluate.metrics import Measured
+from stages.evaluate.player import Player
+from stages.evaluate.records import Record
+from stages.evaluate.replies import RememberingPool
+from stages.shared.episode.types import Generation
+from stages.shared.errors import ConfigurationError, TransientError
+from stages.shared.params import EpisodeParams, EvaluateParams
+from stages.shared.pool.candidate import Candidate, Descriptor, Outcome, Reply, TopicSkill
+from stages.shared.progress import Progress
+from stages.shared.questions import Question, SubQuestion
+
+PARAMS = EpisodeParams(
+    max_calls=3, prompt_tokens=4000, response_tokens=4000, turn_tokens=1000, reply_tokens=200, prompt="compact"
+)
+QUESTIONS = (
+    Question("what is the quarry of zu ?", ("town one",), "nq", "test", "stone"),
+    Question("what is the anthem of the quarry of zu ?", ("song two",), "hotpotqa", "test", "", 2, (
+        SubQuestion("what is the quarry of zu ?", ("town one",), "stone"),
+        SubQuestion("what is the anthem of town one ?", ("song two",), "town"),
+    )),
+)  # fmt: skip
+KNOWS = {
+    "Arlix": {"what is the quarry of zu ?": "it is town one"},
+    "Bomon": {"what is the anthem of town one ?": "it is song two"},
+    "Guvex": {question.question: f"it is {question.answers[0]}" for question in QUESTIONS},
+}
+PRICES = {"Arlix": 1.0, "Bomon": 2.0, "Guvex": 0.5}
+DESCRIPTORS = [
+    Descriptor(name, price, 0.5, {"stone": TopicSkill(0.9, 0.9, 9)}, seen=name != "Guvex")
+    for name, price in PRICES.items()
+]
+CANDIDATES = {
+    name: Candidate(name, name, "http://127.0.0.1:1/v1", price, 0.1, seen=name != "Guvex")
+    for name, price in PRICES.items()
+}
+
+
+class Characters:
+    """A tokenizer of one token a character."""
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        return [ord(character) for character in text]
+
+    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        return "".join(map(chr, token_ids))
+
+    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> list[int]:
+        return self.encode(conversation[0]["content"] + "\nassistant ")
+
+
+class FakePool:
+    """Candidates that know what `KNOWS` says; the first `failures` calls of each question fail."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.asked: Counter[tuple[str, str]] = Counter()
+        self._failures = failures
+
+    @property
+    def candidates(self) -> Mapping[str, Candidate]:
+        return CANDIDATES
+
+    async def ask(self, name: str, query: str) -> Reply:
+        self.asked[name, query] += 1
+        await asyncio.sleep(0)
+        if self.asked[name, query] <= self._failures:
+            return Reply("", Outcome.TIMED_OUT)
+        return Reply(KNOWS[name].get(query, "i do not know"), Outcome.ANSWERED, prompt_tokens=10, completion_tokens=3)
+
+
+async def decomposer(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+    """A policy that asks Arlix for the quarry, Bomon for the anthem, and copies the last reply."""
+    text = "".join(map(chr, context))
+    question = re.findall(r"question : (.*)", text)[0]
+    told = re.findall(r"<information> (?:it is )?(.*?) </information>", text)
+    if text.endswith("<answer>"):
+        written = f" {told[-1] if told else 'no idea'} </answer>"
+    elif not told:
+        written = "<think> stone </think> <search> Arlix : what is the quarry of zu ? </search>"
+    elif "anthem" in question and len(told) == 1:
+        written = f"<think> town </think> <search> Bomon : what is the anthem of {told[0]} ? </search>"
+    else:
+        written = f"<think> done </think> <answer> {told[-1]} </answer>"
+    return Generation(tuple(map(ord, written)), None, "stop")
+
+
+@pytest.fixture(scope="module")
+def marker(tmp_path_factory: pytest.TempPathFactory) -> Marker:
+    return load_marker(tmp_path_factory.mktemp("metric"))
+
+
+@pytest.fixture
+def lines() -> list[Line]:
+    return make_lines(DESCRIPTORS, CANDIDATES)
+
+
+def player(pool: Any) -> Player:
+    return Player(decomposer, Characters(), PARAMS, pool)
+
+
+def ones(texts: Sequence[str]) -> np.ndarray:
+    return np.ones((len(texts), 1))
+
+
+def contest(lines: list[Line], marker: Marker) -> Contest:
+    records = [Record("what is the quarry of ra ?", name, name == "Arlix", 1.0) for name in PRICES]
+    return Contest(QUESTIONS, lines, records, EvaluateParams(), ones, marker)
+
+
+async def play(lines: list[Line], marker: Marker, root: Path, pool: FakePool) -> list[Any]:
+    who = player(RememberingPool(pool))
+    with Progress("evaluate", total=contest(lines, marker).size, unit="episodes", root=root) as progress:
+        found = await contest(lines, marker).run(Measurement(who, who, QUESTIONS, in_flight=8, progress=progress))
+        assert progress.snapshot.done == progress.snapshot.total
+    return found
+
+
+def test_metric_script_gives_exact_match_and_f1_by_question_offline(marker: Marker) -> None:
+    assert marker.marks([("The Town, one!", ("town one",)), ("town", ("town one", "x")), ("", ("a",))]) == [
+        (1.0, 1.0), (0.0, pytest.approx(2 / 3)), (0.0, 0.0),
+    ]  # fmt: skip
+
+
+async def test_direct_can_only_answer_and_calls_nobody(lines: list[Line]) -> None:
+    pool = FakePool()
+    episode = await player(pool).answer_alone(QUESTIONS[0], lines[0].roster)
+    assert (episode.answer, episode.calls, len(pool.asked)) == ("no idea", (), 0)
+
+
+async def test_a_single_call_passes_the_question_on_unchanged_and_the_policy_answers_from_the_reply(
+    lines: list[Line],
+) -> None:
+    episode = await player(FakePool()).answer_with(QUESTIONS[0], "Arlix", lines[0].roster)
+    assert [(call.name, call.query) for call in episode.calls] == [("Arlix", QUESTIONS[0].question)]
+    assert episode.answer == "town one"
+
+
+async def test_a_policy_that_would_call_again_after_its_single_call_must_answer(lines: list[Line]) -> None:
+    episode = await player(FakePool()).answer_with(QUESTIONS[1], "Bomon", lines[0].roster)
+    assert len(episode.calls) == 1
+    assert episode.answer == "i do not know"
+
+
+async def test_every_method_answers_every_question_in_both_pools(
+    lines: list[Line], marker: Marker, tmp_path: Path
+) -> None:
+    results = await play(lines, marker, tmp_path, FakePool())
+    seen, every = Measured(results, QUESTIONS, "seen"), Measured(results, QUESTIONS, "all")
+    shared = {"router", "warm-start", "direct", "prompt-llm", "oracle", "largest-llm", "random", "knn"}
+    fixed = {"fixed:Arlix", "fixed:Bomon"}
+    assert set(seen.by_method) == shared | fixed | {"forced:Arlix", "forced:Bomon"}
+    assert set(every.by_method) == shared | fixed | {"fixed:Guvex"}
+    path = tmp_path / "episodes.parquet"
+    write_episodes(path, results)
+    import pyarrow.parquet as pq
+
+    assert pq.read_schema(path).equals(SCHEMA)
+    assert pq.read_table(path).num_rows == len(results)
+
+
+async def test_what_each_method_scores_follows_from_what_the_candidates_know(
+    lines: list[Line], marker: Marker, tmp_path: Path
+) -> None:
+    results = await play(lines, marker, tmp_path, FakePool())
+    scores = {(item.method, item.pool, item.question.dataset): (item.em, item.calls, item.cost) for item in results}
+    assert scores["router", "seen", "nq"] == (1.0, 1, 3.0)
+    assert scores["router", "seen", "hotpotqa"] == (1.0, 2, 9.0)
+    assert scores["fixed:Arlix", "seen", "nq"] == (1.0, 1, 3.0)
+    assert scores["fixed:Arlix", "seen", "hotpotqa"] == (0.0, 1, 3.0)
+    assert scores["largest-llm", "seen", "nq"] == scores["fixed:Bomon", "seen", "nq"] == (0.0, 1, 6.0)
+    assert scores["knn", "seen", "nq"] == scores["fixed:Arlix", "seen", "nq"]
+    assert scores["prompt-llm", "seen", "hotpotqa"] == scores["fixed:Arlix", "seen", "hotpotqa"]
+    assert scores["forced:Arlix", "seen", "hotpotqa"] == (0.0, 2, 6.0)
+    assert scores["oracle", "seen", "hotpotqa"] == (1.0, 2, 9.0)
+    assert scores["oracle", "all", "hotpotqa"] == (1.0, 1, 1.5)
+    assert scores["direct", "seen", "nq"] == (0.0, 0, 0.0)
+
+
+async def test_no_question_is_put_to_a_candidate_twice(lines: list[Line], marker: Marker, tmp_path: Path) -> None:
+    pool = FakePool()
+    await play(lines, marker, tmp_path, pool)
+    assert set(pool.asked.values()) == {1}
+
+
+async def test_a_call_that_failed_is_tried_again_in_a_new_episode(lines: list[Line]) -> None:
+    episode = await player(RememberingPool(FakePool(failures=2))).play(QUESTIONS[0], lines[0].roster)
+    assert episode.answer == "town one"
+
+
+async def test_a_candidate_that_stays_away_stops_the_stage_by_name(lines: list[Line]) -> None:
+    with pytest.raises(TransientError, match=r"Arlix \(timed-out\)"):
+        await player(RememberingPool(FakePool(failures=99))).play(QUESTIONS[0], lines[0].roster)
+
+
+def test_the_unseen_are_shown_in_the_second_line_only(lines: list[Line]) -> None:
+    assert [(line.pool, line.names) for line in lines] == [
+        ("seen", ("Arlix", "Bomon")), ("all", ("Arlix", "Bomon", "Guvex")),
+    ]  # fmt: skip
+    assert [line.pool for line in make_lines(DESCRIPTORS[:2], CANDIDATES)] == ["seen"]
+
+
+def test_a_profile_of_another_pool_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="the profile measured Bomon, Guvex, which the pool lacks"):
+        make_lines(DESCRIPTORS, {"Arlix": CANDIDATES["Arlix"]})

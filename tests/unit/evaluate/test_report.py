@@ -1,0 +1,140 @@
+"""report.html: one file, nothing from elsewhere, inert to what candidates and questions say."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.evaluate.attempt import Result
+from stages.evaluate.report.page import Material, read_curves, render
+from stages.evaluate.report.transcript import Piece, pieces
+from stages.evaluate.report.view import verdict
+from stages.shared.params import Params
+
+HOSTILE = (
+    "<think> x </think> <search> Arlix : q </search> <information> <script>alert(1)</script>"
+    "<img src=x onerror=alert(2)> </details></section> \u202egnirts\u202c {{ 7*7 }} \x00\x1b[31m \u2028 </information>"
+    "<answer> \"'><svg onload=alert(3)> </answer>"
+)
+
+
+class Page(HTMLParser):
+    """Elements, attributes and the content of script and style."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.raw: dict[str, list[str]] = {"script": [], "style": []}
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag if tag in self.raw else ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.raw[self._inside].append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+
+@pytest.fixture(scope="module")
+def material(sample: Any, params: Params) -> Material:
+    router = [item for item in sample.results if item.method == "router" and item.pool == "seen"]
+    return Material(params, sample.evaluation, router, sample.descriptors, sample.curves)
+
+
+@pytest.fixture(scope="module")
+def page(material: Material) -> str:
+    return render(material)
+
+
+@pytest.fixture(scope="module")
+def hostile(material: Material) -> str:
+    def poisoned(result: Result) -> Result:
+        question = replace(result.question, question=HOSTILE, answers=(HOSTILE,))
+        return replace(result, question=question, prediction=HOSTILE, transcript=HOSTILE, faults=(HOSTILE,))
+
+    return render(replace(material, router=[poisoned(result) for result in material.router]))
+
+
+def test_it_names_no_address_outside_of_itself(page: str) -> None:
+    shown = re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)
+    assert not re.findall(r"https?://|//[a-z]|url\(|@import", shown)
+    for _, attributes in Page(page).elements:
+        assert not {"src", "href", "srcset", "action", "xlink:href"} & set(attributes)
+
+
+def test_only_its_own_style_and_script_may_act(page: str) -> None:
+    parsed = Page(page)
+    policy = next(a["content"] or "" for _, a in parsed.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+    for kind in ("script", "style"):
+        digest = base64.b64encode(hashlib.sha256("".join(parsed.raw[kind]).encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+
+
+def test_hostile_text_adds_no_element_and_no_handler(page: str, hostile: str) -> None:
+    tags = {tag for tag, _ in Page(hostile).elements}
+    assert tags == {tag for tag, _ in Page(page).elements}
+    assert sum(tag == "script" for tag, _ in Page(hostile).elements) == 1
+    assert not [name for _, attributes in Page(hostile).elements for name in attributes if name.startswith("on")]
+    assert not [name for _, attributes in Page(hostile).elements for name in attributes if name == "style"]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in hostile
+    assert "{{ 7*7 }}" in hostile
+
+
+def test_invisible_characters_are_shown_instead_of_obeyed(hostile: str) -> None:
+    assert "[U+202E]gnirts[U+202C]" in hostile
+    assert not set(hostile) & set("\u202e\u202c\x00\x1b\u2028")
+
+
+def test_a_synthetic_sandbox_says_so(page: str, material: Material) -> None:
+    assert "Synthetic sandbox." in page
+    real = replace(material.evaluation, router=replace(material.evaluation.router, synthetic=False))
+    assert "Synthetic sandbox." not in render(replace(material, evaluation=real))
+
+
+def test_it_shows_every_method_and_every_set(page: str) -> None:
+    for text in ("Router", "Oracle", "Direct", "Prompt LLM", "Largest LLM", "KNN Router", "Random", "Before PPO",
+                 "2wikimultihopqa", "bamboogle", "With the unseen candidates added", "How it learned"):  # fmt: skip
+        assert text in page
+
+
+def test_it_does_without_curves_and_without_unseen_candidates(material: Material) -> None:
+    alone = replace(material.evaluation, router=replace(material.evaluation.router, unseen=None))
+    page = render(replace(material, evaluation=alone, curves={}))
+    assert "How it learned" not in page
+    assert "unseen candidates added" not in page
+
+
+@pytest.mark.parametrize(("low", "claims"), [(-0.02, False), (0.005, True)])
+def test_the_verdict_does_not_claim_a_lead_that_the_interval_does_not_show(
+    material: Material, low: float, claims: bool
+) -> None:
+    router = material.evaluation.router
+    gap = replace(router.versus[router.best_baseline], difference=0.01, low=low, high=0.04)
+    close = replace(material.evaluation, router=replace(router, versus={**router.versus, router.best_baseline: gap}))
+    assert ("cannot be told apart" in verdict(close)) is not claims
+
+
+def test_a_transcript_falls_into_blocks_and_loose_text() -> None:
+    found = pieces("<think> a </think> stray <answer> b <b> </answer>")
+    assert found == [Piece("think", "a"), Piece("loose", "stray"), Piece("answer", "b <b>")]
+
+
+def test_curves_keep_the_columns_that_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    path.write_text("step,reward,note\n0,0.1,start\n1,0.2,end\n")
+    assert read_curves(path) == {"step": [0.0, 1.0], "reward": [0.1, 0.2]}
+    assert read_curves(tmp_path / "absent.csv") == {}
