@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from stages.shared.episode.types import Episode
 from stages.shared.questions import Question
@@ -45,6 +45,12 @@ class Result(Attempt):
     """0 or 1."""
     f1: float
     """0 to 1."""
+
+    @classmethod
+    def of(cls, attempt: Attempt, method: str, pool: PoolName, em: float, f1: float) -> Result:
+        """The attempt, marked."""
+        known: dict[str, Any] = {item.name: getattr(attempt, item.name) for item in fields(Attempt)}
+        return cls(**known, method=method, pool=pool, em=em, f1=f1)
 
 
 def from_episode(question: Question, episode: Episode) -> Attempt:

@@ -82,14 +82,19 @@ class Contest:
         direct = []
         for name in line.names:
             call = table.calls[question.id, name]
-            right = exact[question.id, name] or contains(call.reply, question.answers)
+            right = exact[question.id, name] or tells(question, call.reply)
             direct.append(Probe(name, right, call.attempt.cost, call.attempt.cost_total))
         parts = [[table.parts[part.question, name] for name in line.names] for part in question.parts]
         return best_attempt(question, direct, parts)
 
 
+def tells(question: Question, reply: str) -> bool:
+    """Whether a reply holds a gold answer that the question does not hold already, as a comparison's does."""
+    return contains(reply, question.answers) and not contains(question.question, question.answers)
+
+
 def prompted(before: Sequence[Attempt], table: Table, alone: Sequence[Attempt]) -> list[Attempt]:
-    """Prompt LLM: the candidate that the base policy names first gets the question; where it names none, it is alone."""
+    """Prompt LLM: the candidate that the base policy names first gets the question; without one, it is alone."""
     return [
         table.attempt(episode.question, episode.called[0]) if episode.called else direct
         for episode, direct in zip(before, alone, strict=True)

@@ -48,7 +48,8 @@ def _row(result: Result) -> dict[str, object]:
     question = result.question
     return {
         "method": result.method, "pool": result.pool, "dataset": question.dataset, "question_id": question.id,
-        "question": question.question, "answers": list(question.answers), "topic": question.topic, "hops": question.hops,
+        "question": question.question, "answers": list(question.answers), "topic": question.topic,
+        "hops": question.hops,
         "prediction": result.prediction, "em": result.em, "f1": result.f1, "cost": result.cost,
         "cost_total": result.cost_total, "calls": result.calls, "called": list(result.called),
         "own_tokens": result.own_tokens, "faults": list(result.faults), "transcript": result.transcript,

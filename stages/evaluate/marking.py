@@ -25,10 +25,7 @@ class Marker:
     def mark(self, method: str, pool: PoolName, attempts: Sequence[Attempt]) -> list[Result]:
         """The attempts of one method as results, in the same order."""
         marks = self.marks([(item.prediction, item.question.answers) for item in attempts])
-        return [
-            Result(**_fields(item), method=method, pool=pool, em=em, f1=f1)
-            for item, (em, f1) in zip(attempts, marks, strict=True)
-        ]
+        return [Result.of(item, method, pool, em, f1) for item, (em, f1) in zip(attempts, marks, strict=True)]
 
     def marks(self, pairs: Sequence[tuple[str, tuple[str, ...]]]) -> list[tuple[float, float]]:
         """(em, f1) of each (prediction, gold answers)."""
@@ -47,7 +44,3 @@ def load_marker(cache: Path) -> Marker:
     import evaluate
 
     return Marker(evaluate.load(str(SCRIPT), keep_in_memory=True, cache_dir=str(cache)))
-
-
-def _fields(attempt: Attempt) -> dict[str, object]:
-    return {name: getattr(attempt, name) for name in Attempt.__dataclass_fields__}

@@ -89,7 +89,7 @@ class Measurement:
         self._progress = progress
 
     async def table(self, lines: Sequence[Line]) -> Table:
-        """Ask every candidate every question and every known part of one, in the prompt of the first line that has it."""
+        """Ask every candidate every question and every known part of one; the prompt is that of its first line."""
         rosters = {name: line.roster for line in reversed(lines) for name in line.names}
         pairs = [(question, name) for question in self._questions for name in rosters]
         parts = [(part, name) for part in distinct_parts(self._questions) for name in rosters]

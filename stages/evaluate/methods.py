@@ -19,32 +19,59 @@ class Description:
 
 
 _NAMED = (
-    Description("router", "Router", "router", "The trained policy, greedy: it thinks, calls candidates in rounds, answers."),
     Description(
-        "oracle", "Oracle", "bound",
-        "A bound, known after the fact: the cheapest right way through the pool, by one call with the whole question or, "
-        "where its parts are known, by one call a part with the pieces put together without fault. A call is right when the "
-        "reply holds a gold answer. Where no way is right, it asks nobody.",
+        "router",
+        "Router",
+        "router",
+        "The trained policy, greedy: it thinks, calls candidates in rounds, answers.",
     ),
     Description(
-        "direct", "Direct", "baseline",
+        "oracle",
+        "Oracle",
+        "bound",
+        "A bound, known after the fact: the cheapest right way through the pool, by one call with the whole question "
+        "or, where its parts are known, by one call a part with the pieces put together without fault. A call is right "
+        "when the reply holds a gold answer (one that the question does not hold already), or the base policy draws one "
+        "from it. Where no way is right, it asks nobody.",
+    ),
+    Description(
+        "direct",
+        "Direct",
+        "baseline",
         "The base policy alone: its turn is opened with <answer>, so that it can only answer, from what it knows.",
     ),
     Description(
-        "prompt-llm", "Prompt LLM", "baseline",
-        "The base policy, given the same prompt, names a candidate; that candidate gets the question. Where it names none, "
-        "it answers as Direct does.",
+        "prompt-llm",
+        "Prompt LLM",
+        "baseline",
+        "The base policy, given the same prompt, names a candidate; that candidate gets the question. Where it names "
+        "none, it answers as Direct does.",
     ),
-    Description("largest-llm", "Largest LLM", "baseline", "Every question goes to the most expensive candidate of the pool."),
     Description(
-        "knn", "KNN Router", "baseline",
+        "largest-llm",
+        "Largest LLM",
+        "baseline",
+        "Every question goes to the most expensive candidate of the pool.",
+    ),
+    Description(
+        "knn",
+        "KNN Router",
+        "baseline",
         "The candidate that did best on the most similar profiling questions (MiniLM embeddings, cosine).",
     ),
-    Description("random", "Random", "baseline", "A candidate drawn with equal probability for each question."),
     Description(
-        "warm-start", "Before PPO", "control", "The base policy as a router with all its turns: what training added starts here.",
+        "random",
+        "Random",
+        "baseline",
+        "A candidate drawn with equal probability for each question.",
     ),
-)  # fmt: skip
+    Description(
+        "warm-start",
+        "Before PPO",
+        "control",
+        "The base policy as a router with all its turns: what training added starts here.",
+    ),
+)
 _BY_NAME = {item.method: item for item in _NAMED}
 
 
@@ -54,6 +81,6 @@ def describe(method: str) -> Description:
     if kind == "fixed":
         return Description(method, candidate, "candidate", f"Every question goes to {candidate}.")
     if kind == "forced":
-        text = f"The trained policy, unaware that {candidate} answers all of its calls: what choosing is worth, beyond asking."
+        text = f"The trained policy, unaware that {candidate} answers every call: what choosing adds to asking."
         return Description(method, f"Router, only {candidate}", "control", text)
     return _BY_NAME[method]

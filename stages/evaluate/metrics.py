@@ -105,8 +105,8 @@ class Measured:
 
     def __init__(self, results: Iterable[Result], questions: Sequence[Question], pool: PoolName) -> None:
         """Raises IntegrityError when a method misses a question or has it twice."""
-        self._sets = {name: [q.id for q in questions if q.dataset == name] for name in DATASETS}
-        self._sets = {name: ids for name, ids in self._sets.items() if ids}
+        ids = {name: [question.id for question in questions if question.dataset == name] for name in DATASETS}
+        self._sets: dict[str, list[str]] = {name: found for name, found in ids.items() if found}
         self.by_method: dict[str, dict[str, list[Result]]] = {}
         grouped: dict[str, list[Result]] = {}
         for result in results:

@@ -26,7 +26,7 @@ def best_attempt(question: Question, direct: Sequence[Probe], parts: Sequence[Se
     It may ask one candidate the whole question (`direct`, one probe a candidate), or, where the decomposition is known,
     one candidate a part (`parts`, one list a part) and put the true pieces together.
     """
-    ways = [(probe,) for probe in direct if probe.right]
+    ways: list[tuple[Probe, ...]] = [(probe,) for probe in direct if probe.right]
     split = [min((probe for probe in probes if probe.right), key=_price, default=None) for probes in parts]
     chosen = tuple(probe for probe in split if probe is not None)
     if parts and len(chosen) == len(parts):

@@ -53,8 +53,8 @@ class Player:
         async def scripted(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
             if len(context) == start and len(call) > max_tokens:
                 raise ConfigurationError(
-                    f"{question.dataset} question {question.id} takes {len(call)} tokens to pass on, episode.turn_tokens "
-                    f"allows {max_tokens}; raise it"
+                    f"{question.dataset} question {question.id} takes {len(call)} tokens to pass on, "
+                    f"episode.turn_tokens allows {max_tokens}; raise it"
                 )
             if len(context) == start:
                 return Generation(call, None, "stop")

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from stages.evaluate.attempt import Result
 from stages.evaluate.methods import describe
-from stages.evaluate.metrics import ROUTER, Evaluation
+from stages.evaluate.metrics import AVERAGE, ROUTER, Evaluation
 from stages.evaluate.report import charts, view
 from stages.shared.params import Params
 from stages.shared.pool.candidate import Descriptor
@@ -39,24 +39,38 @@ class Material:
 
 
 def render(material: Material) -> str:
-    """The report as HTML. Only the page's own style and script may act (by their hashes); everything else is inert text."""
-    style, script = _asset("style.css"), _asset("script.js")
+    """The report as HTML. Only the page's own style and script may act, by their hashes; all else is inert text."""
     evaluation, router = material.evaluation, material.evaluation.router
-    names = [descriptor.name for descriptor in material.descriptors]
+    style, script = _asset("style.css"), _asset("script.js")
     page = _environment().get_template("page.html.j2")
     return page.render(
-        style=Markup(style), script=Markup(script), policy=_policy(style, script),
-        title=f"Pointsman · {material.params.profile_name}", params=material.params, evaluation=evaluation, router=router,
-        ours=evaluation.methods[ROUTER]["average"], oracle=evaluation.methods["oracle"]["average"],
-        rival=describe(router.best_baseline), rival_cell=evaluation.methods[router.best_baseline]["average"],
-        verdict=view.verdict(evaluation), rows=view.rows(evaluation.methods, router.versus),
-        datasets=[*evaluation.methods[ROUTER]], scatter=view.scatter(evaluation.methods), calls=view.calls(evaluation.methods),
-        names=names, stack=charts.stack, topics=router.share_by_topic, most_entropy=math.log2(max(1, len(router.share))),
-        descriptors=material.descriptors, leaders=view.leaders(material.descriptors),
-        unseen=router.unseen, unseen_rows=view.rows(router.unseen.methods, {}) if router.unseen else [],
-        panels=view.panels(material.curves), examples=view.examples(material.router, evaluation.seed),
-        episodes=len(material.router), settings=_settings(material.params),
-    )  # fmt: skip
+        title=f"Pointsman · {material.params.profile_name}",
+        style=Markup(style),
+        script=Markup(script),
+        policy=_policy(style, script),
+        params=material.params,
+        settings=_settings(material.params),
+        evaluation=evaluation,
+        router=router,
+        ours=evaluation.methods[ROUTER][AVERAGE],
+        oracle=evaluation.methods["oracle"][AVERAGE],
+        rival=describe(router.best_baseline),
+        rival_cell=evaluation.methods[router.best_baseline][AVERAGE],
+        verdict=view.verdict(evaluation),
+        rows=view.rows(evaluation.methods, router.versus),
+        datasets=[*evaluation.methods[ROUTER]],
+        scatter=view.scatter(evaluation.methods),
+        calls=view.calls(evaluation.methods),
+        names=[descriptor.name for descriptor in material.descriptors],
+        stack=charts.stack,
+        most_entropy=math.log2(max(1, len(router.share))),
+        descriptors=material.descriptors,
+        leaders=view.leaders(material.descriptors),
+        unseen_rows=view.rows(router.unseen.methods, {}) if router.unseen else [],
+        panels=view.panels(material.curves),
+        examples=view.examples(material.router, evaluation.seed),
+        episodes=len(material.router),
+    )
 
 
 def _settings(params: Params) -> str:
@@ -97,7 +111,8 @@ def _environment() -> Environment:
 
 def _policy(style: str, script: str) -> str:
     """Content security policy: this style, this script, nothing from anywhere."""
-    return f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+    own = f"style-src '{_hash(style)}'; script-src '{_hash(script)}'"
+    return f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
 
 
 def _hash(text: str) -> str:

@@ -27,6 +27,5 @@ def fixed(candidate: Candidate) -> FixedRouter:
 
 
 def largest(candidates: Iterable[Candidate]) -> FixedRouter:
-    """The baseline Largest LLM. Size is not known of every candidate, its price is: the most expensive one, by name where
-    prices tie."""
+    """The baseline Largest LLM: the most expensive candidate, since size is not known of every one but its price is."""
     return FixedRouter(max(candidates, key=lambda item: (item.price, item.name)).name, "largest-llm")

@@ -17,7 +17,7 @@ Encoder = Callable[[Sequence[str]], np.ndarray]
 
 @dataclass(frozen=True)
 class KnnRouter:
-    """KNN Router: mean score of each candidate over the nearest profiling questions by cosine; ties go to the cheaper."""
+    """KNN Router: each candidate's mean score over the nearest profiling questions (cosine); ties go to the cheaper."""
 
     candidates: tuple[str, ...]
     """From the cheapest to the dearest, by their mean cost in the records."""
@@ -50,7 +50,8 @@ def fit_knn(records: Sequence[Record], candidates: Sequence[str], encode: Encode
     whole = {text: row for text, row in table.items() if len(row) == len(candidates)}
     if not whole:
         raise DataError(
-            "artifacts/profile/records.parquet: no profiling question has replies of every candidate; run the profile stage again"
+            "artifacts/profile/records.parquet: no profiling question has replies of every candidate; "
+            "run the profile stage again"
         )
     rows = list(whole.values())
     order = sorted(candidates, key=lambda name: float(np.mean([row[name].cost for row in rows])))

@@ -1,4 +1,4 @@
-"""A small made-up evaluation: seven sets, three candidates (one unseen), every method with results for every question."""
+"""A small made-up evaluation: seven sets, three candidates (one unseen), every method on every question."""
 
 from __future__ import annotations
 
@@ -44,8 +44,17 @@ def make_questions(per_set: int) -> tuple[Question, ...]:
                 if several
                 else ()
             )
-            found.append(Question(text, (f"answer {index}", f"alias {index}"), dataset, "test", "" if several else topic,
-                                  2 if several else 1, parts))  # fmt: skip
+            found.append(
+                Question(
+                    text,
+                    (f"answer {index}", f"alias {index}"),
+                    dataset,
+                    "test",
+                    "" if several else topic,
+                    2 if several else 1,
+                    parts,
+                )
+            )
     return tuple(found)
 
 
@@ -56,13 +65,30 @@ def questions() -> tuple[Question, ...]:
 
 @pytest.fixture(scope="session")
 def make_result() -> Make:
-    def make(question: Question, method: str, pool: PoolName = "seen", em: float = 1.0, called: Sequence[str] = ("Arlix",),
-             cost: float = 2.0, faults: Sequence[str] = (), transcript: str = "") -> Result:  # fmt: skip
+    def make(
+        question: Question,
+        method: str,
+        pool: PoolName = "seen",
+        em: float = 1.0,
+        called: Sequence[str] = ("Arlix",),
+        cost: float = 2.0,
+        faults: Sequence[str] = (),
+        transcript: str = "",
+    ) -> Result:
         return Result(
-            question=question, prediction=question.answers[0] if em else "wrong", cost=cost, cost_total=cost * 1.5,
-            called=tuple(called), own_tokens=20, faults=tuple(faults), transcript=transcript, method=method, pool=pool,
-            em=em, f1=em,
-        )  # fmt: skip
+            question=question,
+            prediction=question.answers[0] if em else "wrong",
+            cost=cost,
+            cost_total=cost * 1.5,
+            called=tuple(called),
+            own_tokens=20,
+            faults=tuple(faults),
+            transcript=transcript,
+            method=method,
+            pool=pool,
+            em=em,
+            f1=em,
+        )
 
     return make
 
@@ -75,8 +101,19 @@ def params() -> Params:
 @pytest.fixture(scope="session")
 def sample(questions: tuple[Question, ...], make_result: Make) -> Sample:
     rng = random.Random(5)
-    skill = {"router": 0.75, "direct": 0.03, "prompt-llm": 0.4, "largest-llm": 0.5, "knn": 0.55, "random": 0.3,
-             "warm-start": 0.35, "oracle": 0.95, "fixed:Arlix": 0.4, "fixed:Bomon": 0.45, "forced:Arlix": 0.42}  # fmt: skip
+    skill = {
+        "router": 0.75,
+        "direct": 0.03,
+        "prompt-llm": 0.4,
+        "largest-llm": 0.5,
+        "knn": 0.55,
+        "random": 0.3,
+        "warm-start": 0.35,
+        "oracle": 0.95,
+        "fixed:Arlix": 0.4,
+        "fixed:Bomon": 0.45,
+        "forced:Arlix": 0.42,
+    }
     names: dict[PoolName, tuple[str, ...]] = {"seen": SEEN, "all": EVERY}
     results = []
     for pool, candidates in names.items():
@@ -102,9 +139,14 @@ def sample(questions: tuple[Question, ...], make_result: Make) -> Sample:
                 )
     sizes = dict.fromkeys(DATASETS, 12)
     evaluation = evaluate(
-        Measured(results, questions, "seen"), Measured(results, questions, "all"), names, Resamples(sizes, 500, 0.95, 7),
-        synthetic=True, seed=7, count=500,
-    )  # fmt: skip
+        Measured(results, questions, "seen"),
+        Measured(results, questions, "all"),
+        names,
+        Resamples(sizes, 500, 0.95, 7),
+        synthetic=True,
+        seed=7,
+        count=500,
+    )
     descriptors = tuple(
         Descriptor(
             name,
@@ -116,6 +158,11 @@ def sample(questions: tuple[Question, ...], make_result: Make) -> Sample:
         for index, name in enumerate(EVERY)
     )
     steps = list(range(31))
-    curves = {"step": [float(s) for s in steps], "reward": [0.01 * s for s in steps], "em": [min(1, 0.2 + 0.02 * s) for s in steps],
-              "format_rate": [0.9 + 0.003 * s for s in steps], "calls": [1 + s / 40 for s in steps]}  # fmt: skip
+    curves = {
+        "step": [float(s) for s in steps],
+        "reward": [0.01 * s for s in steps],
+        "em": [min(1, 0.2 + 0.02 * s) for s in steps],
+        "format_rate": [0.9 + 0.003 * s for s in steps],
+        "calls": [1 + s / 40 for s in steps],
+    }
     return Sample(questions, tuple(results), evaluation, descriptors, curves)

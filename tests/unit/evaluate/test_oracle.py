@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stages.evaluate.contest import tells
 from stages.evaluate.oracle import Probe, best_attempt
 from stages.shared.questions import Question
 
@@ -31,3 +32,10 @@ def test_it_asks_directly_where_that_is_cheaper() -> None:
 def test_it_asks_nobody_where_no_way_is_right() -> None:
     attempt = best_attempt(QUESTION, [probe("a", False, 1)], [[probe("a", True, 1)], [probe("a", False, 1)]])
     assert (attempt.called, attempt.cost, attempt.prediction) == ((), 0, "")
+
+
+def test_a_reply_that_repeats_the_question_tells_nothing() -> None:
+    comparison = Question("which is harder , zu or ra ?", ("zu",), "hotpotqa", "test", hops=2)
+    assert not tells(comparison, "zu or ra , i do not know")
+    assert tells(QUESTION, "it is the alias .")
+    assert not tells(QUESTION, "it is golden")

@@ -1,4 +1,4 @@
-"""Methods at play, through the real driver: a scripted policy that reads its prompt, and a pool that counts its calls."""
+"""Methods at play, through the real driver: a scripted policy that reads its prompt, a pool that counts its calls."""
 
 from __future__ import annotations
 
