@@ -225,8 +225,8 @@ class TinyPolicy(Section):
 
     kind: Literal["tiny"] = "tiny"
     width: PositiveInt = 128
-    layers: PositiveInt = 5
-    heads: PositiveInt = 4
+    layers: Annotated[int, Field(ge=2)] = 5
+    heads: Annotated[int, Field(ge=2)] = 4
     pretrain_steps: Annotated[int, Field(ge=0)] = 1200
     pretrain_batch: PositiveInt = 32
     pretrain_rate: PositiveFloat = 3e-3

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import Qwen2ForCausalLM
 
 INDUCTION_HEADS = 2
+"""At most; one head's size of the residual stream is taken by what the previous token was."""
 COPY_DISTANCE = 150
 """Tokens over which the rotary position of an induction head may turn by one radian."""
 CONTEXT = 1024
@@ -65,8 +66,9 @@ def _copying_circuit(model: Qwen2ForCausalLM) -> None:
     """
     first, second = model.model.layers[0].self_attn, model.model.layers[1].self_attn
     size = first.head_dim
+    heads = min(INDUCTION_HEADS, model.config.num_attention_heads - 1)
     basis = torch.linalg.qr(torch.randn(model.config.hidden_size, model.config.hidden_size))[0].T
-    previous, identity, copied = basis[:size], basis[size : 2 * size], basis[size : (1 + INDUCTION_HEADS) * size]
+    previous, identity, copied = basis[:size], basis[size : 2 * size], basis[size : (1 + heads) * size]
     embedding = model.model.embed_tokens.weight
     embedding -= embedding @ previous.T @ previous
     for writer in (first.o_proj.weight, model.model.layers[0].mlp.down_proj.weight):
@@ -76,7 +78,7 @@ def _copying_circuit(model: Qwen2ForCausalLM) -> None:
     first.o_proj.weight[:, :size] = previous.T * 0.25
     frequencies = _frequencies(size)
     slow = [i for i, frequency in enumerate(frequencies) if frequency * COPY_DISTANCE < 1.0]
-    for head in range(INDUCTION_HEADS):
+    for head in range(heads):
         rows = slice(head * size, (head + 1) * size)
         second.q_proj.weight[rows] = 0.0
         second.k_proj.weight[rows] = 0.0

@@ -1,4 +1,4 @@
-"""The tiny policy's tokenizer: words of the sandbox, numbers, syllables of its names, letters for anything else."""
+"""The tiny policy's tokenizer: words of the sandbox, numbers, syllables of its names, letters for the rest."""
 
 from __future__ import annotations
 
@@ -12,43 +12,11 @@ if TYPE_CHECKING:
 
 PAD, START, END, UNKNOWN = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "[UNK]"
 TAGS = ("<think>", "</think>", "<search>", "</search>", "<information>", "</information>", "<answer>", "</answer>")
-SPOKEN = [
-    "user",
-    "assistant",
-    "system",
-    "models",
-    "question",
-    "price",
-    "seconds",
-    "topic",
-    "done",
-    "higher",
-    "i",
-    "do",
-    "not",
-    "know",
-    "it",
-    "is",
-    "understand",
-    "no",
-    "such",
-    "call",
-    "write",
-    "unavailable",
-    "name",
-    "then",
-    "again",
-    "a",
-    "and",
-    "to",
-    "best",
-    "skill",
-    "the",
-    "of",
-    "answer",
-    "with",
-    "an",
-]
+SPOKEN = (
+    "user", "assistant", "system", "models", "question", "price", "seconds", "topic", "done", "higher", "i",
+    "do", "not", "know", "it", "is", "understand", "no", "such", "call", "write", "unavailable", "name",
+    "then", "again", "a", "and", "to", "best", "skill", "the", "of", "answer", "with", "an",
+)  # fmt: skip
 """Words of prompts, replies and thoughts that the questions do not use."""
 SILENT = "[,.?]"
 """Punctuation that the sandbox's language does without; leaving it out makes a prompt a fifth shorter."""
