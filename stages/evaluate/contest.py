@@ -34,8 +34,8 @@ class Contest:
     @property
     def size(self) -> int:
         """Episodes and calls to come, for a progress bar."""
-        seen, widest = self.lines[0], self.lines[-1]
-        episodes = len(self.questions) * (len(widest.names) + 1 + 2 * len(self.lines) + len(seen.names))
+        widest = self.lines[-1]
+        episodes = len(self.questions) * (len(widest.names) + 2 + 2 * len(self.lines))
         return episodes + len(distinct_parts(self.questions)) * len(widest.names)
 
     async def run(self, measurement: Measurement) -> list[Result]:
@@ -45,10 +45,9 @@ class Contest:
         results: list[Result] = []
         for line in self.lines:
             results += await self._line(measurement, line, table, alone)
-        for candidate in self.lines[0].names:
-            forced = await measurement.forced(self.lines[0], candidate)
-            results += self.marker.mark(f"forced:{candidate}", "seen", forced)
-        return results
+        strongest = best_measured(self.records, self.lines[0].names)
+        forced = await measurement.forced(self.lines[0], strongest)
+        return [*results, *self.marker.mark(f"forced:{strongest}", "seen", forced)]
 
     async def _line(self, measurement: Measurement, line: Line, table: Table, alone: Sequence[Attempt]) -> list[Result]:
         before = await measurement.before_ppo(line)
@@ -86,6 +85,11 @@ class Contest:
             direct.append(Probe(name, right, call.attempt.cost, call.attempt.cost_total))
         parts = [[table.parts[part.question, name] for name in line.names] for part in question.parts]
         return best_attempt(question, direct, parts)
+
+
+def best_measured(records: Sequence[Record], names: Sequence[str]) -> str:
+    """The candidate with the most right replies in the profile: chosen without a look at the test sets."""
+    return max(names, key=lambda name: sum(record.contains for record in records if record.candidate == name))
 
 
 def tells(question: Question, reply: str) -> bool:

@@ -31,8 +31,8 @@ _NAMED = (
         "bound",
         "A bound, known after the fact: the cheapest right way through the pool, by one call with the whole question "
         "or, where its parts are known, by one call a part with the pieces put together without fault. A call is right "
-        "when the reply holds a gold answer (one that the question does not hold already), or the base policy draws one "
-        "from it. Where no way is right, it asks nobody.",
+        "when the reply holds a gold answer (one that the question does not hold already), or the base policy draws "
+        "one from it. Where no way is right, it asks nobody.",
     ),
     Description(
         "direct",
