@@ -95,6 +95,7 @@ class Measurement:
         parts = [(part, name) for part in distinct_parts(self._questions) for name in rosters]
 
         async def call(pair: tuple[Question, str]) -> Call:
+            """One question with one candidate."""
             question, name = pair
             return _single(question, name, await self._base.answer_with(question, name, rosters[name]))
 
@@ -126,12 +127,14 @@ class Measurement:
 
     async def _episodes(self, note: str, play: Callable[[Question], Awaitable[Episode]]) -> list[Attempt]:
         async def attempt(question: Question) -> Attempt:
+            """One question played."""
             return from_episode(question, await play(question))
 
         return await self._each(note, self._questions, attempt)
 
     async def _each(self, note: str, items: Sequence[S], work: Callable[[S], Awaitable[T]]) -> list[T]:
         async def one(item: S) -> T:
+            """One item, when a slot is free."""
             async with self._slots:
                 result = await work(item)
             self._progress.advance(1, note=note)

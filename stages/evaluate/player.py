@@ -51,6 +51,7 @@ class Player:
         start = len(self._prompt(question, roster))
 
         async def scripted(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+            """The call as the first turn, then the policy's answer."""
             if len(context) == start and len(call) > max_tokens:
                 raise ConfigurationError(
                     f"{question.dataset} question {question.id} takes {len(call)} tokens to pass on, "
