@@ -1,4 +1,4 @@
-"""Attention over keys and values that live in two places: a prompt that several rows share, and each row's own tokens."""
+"""Attention over keys and values in two places: a prompt that several rows share, and each row's own tokens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Store:
     @property
     def rows(self) -> int:
         """How many rows there is room for."""
-        return self.keys[0].shape[0]
+        return int(self.keys[0].shape[0])
 
     def fit(self, rows: int, tokens: int) -> None:
         """Make room for at least `rows` of `tokens`."""
@@ -98,10 +98,11 @@ def attend_prompts(network: Network, store: Store, prompts: Sequence[Sequence[in
     width, where = int(lengths.max()), torch.tensor(slots)
 
     def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        padded = [_pad(x, owner, place, len(prompts), width) for x in (q, k, v)]
-        store.keys[layer][where, :, :width] = padded[1]
-        store.values[layer][where, :, :width] = padded[2]
-        out = F.scaled_dot_product_attention(*padded, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+        """Keep the keys and values, and let each token see those before it."""
+        queries, keys, values = (_pad(x, owner, place, len(prompts), width) for x in (q, k, v))
+        store.keys[layer][where, :, :width] = keys
+        store.values[layer][where, :, :width] = values
+        out = F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
         return out[owner, :, place]
 
     network.hidden(torch.tensor([token for tokens in prompts for token in tokens]), place, attend)
@@ -153,7 +154,7 @@ class _Shared:
         if len(used) * SPARSE < store.rows:
             self.keys, self.values = self.keys[used], self.values[used]
             self.prompt = torch.searchsorted(used, layout.prompt)
-        count, kv, group, size = queries.shape
+        _, kv, group, size = queries.shape
         self.shape = (self.keys.shape[0], layout.share, kv, group)
         grouped = queries.new_zeros(*self.shape, size)
         grouped[self.prompt, self.place] = queries

@@ -1,4 +1,4 @@
-"""`BatchedGenerator`: concurrent callers, one batch; what evaluation, serving and verl's rollout on the CPU generate with."""
+"""`BatchedGenerator`: concurrent callers, one batch. Evaluation, serving and verl's rollout on the CPU use it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BatchedGenerator:
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, max_rows: int = 256, seed: int = 0
     ) -> None:
-        """`max_rows` sequences run at once and keep their keys and values; more callers wait. `seed` feeds requests without one."""
+        """`max_rows` sequences run at once and keep their keys and values, more callers wait; `seed` is for those without."""
         self._decoder = Decoder(model, tokenizer, max_rows)
         self._seeds = itertools.count(seed << 32)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="generator")
@@ -69,7 +69,9 @@ class BatchedGenerator:
     ) -> Generation:
         """Continue `context` until a stop string (kept in the tokens), an end token or `max_tokens`; 0 is greedy."""
         if not context or max_tokens < 1:
-            raise ValueError(f"nothing to generate from {len(context)} tokens of context and {max_tokens} tokens of room")
+            raise ValueError(
+                f"nothing to generate from {len(context)} tokens of context and {max_tokens} tokens of room"
+            )
         drawn = next(self._seeds) if seed is None else seed
         request = Request(tuple(context), max_tokens, tuple(stop), temperature, top_p, drawn)
         future = asyncio.get_running_loop().create_future()
@@ -78,12 +80,14 @@ class BatchedGenerator:
         self._arrived.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._serve())
-        return await future
+        generation: Generation = await future
+        return generation
 
     def sampler(self, temperature: float = 0.0, top_p: float = 1.0) -> Generate:
-        """This generator as the episode driver's `Generate`."""
+        """The episode driver's `Generate`, with these sampling parameters."""
 
         async def generate(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+            """See `Generate`."""
             return await self.generate(context, max_tokens=max_tokens, stop=stop, temperature=temperature, top_p=top_p)
 
         return generate

@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PREFILL_TOKENS = 16_384
+Finish = Literal["stop", "length"]
 AttendRows = Callable[[Store, Store, Layout, int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -179,11 +180,14 @@ class Decoder:
             batch, filled = filled[: max(1, PREFILL_TOKENS // width)], filled[max(1, PREFILL_TOKENS // width) :]
             self._prompt_store.fit(max(prompt.slot for prompt in batch) + 1, width)
             attend_prompts(
-                self._network, self._prompt_store, [prompt.tokens for prompt in batch], [prompt.slot for prompt in batch]
+                self._network,
+                self._prompt_store,
+                [prompt.tokens for prompt in batch],
+                [prompt.slot for prompt in batch],
             )
 
     def _next_tokens(self) -> tuple[list[int], list[float]]:
-        """Feed what is new, sample one token of each active row; rows with a single new token come first from here on."""
+        """Feed what is new and sample a token of each active row; rows with a single new token come first."""
         self._active.sort(key=lambda row: len(row.tokens) - row.cached > 1)
         rows = self._active
         fed = [row.tokens[row.cached :] for row in rows]
@@ -209,7 +213,7 @@ class Decoder:
     def _plan(self, rows: list[_Row], fed: list[list[int]]) -> list[tuple[AttendRows, Layout]]:
         """How each kind of row attends: those with one new token cheaply, those with an observation to read in full."""
         single = sum(len(tokens) == 1 for tokens in fed)
-        plan = []
+        plan: list[tuple[AttendRows, Layout]] = []
         for attend, part in ((attend_one, slice(0, single)), (attend_many, slice(single, len(rows)))):
             if rows[part]:
                 plan.append((attend, _layout(rows[part], [len(tokens) for tokens in fed[part]])))
@@ -225,18 +229,16 @@ class Decoder:
         stores = self._prompt_store, self._row_store
         return torch.cat([attend(*stores, layout, layer, *own) for (attend, layout), *own in parts])
 
-    def _finish(self, row: _Row, token: int) -> str | None:
+    def _finish(self, row: _Row, token: int) -> Finish | None:
         assert row.request is not None
         if token in self._ends or self._stops.completes(token, row.tokens, row.start, row.request.stop):
             return "stop"
         return "length" if len(row.log_probs) >= row.request.max_tokens else None
 
-    def _park(self, row: _Row, finish: str) -> tuple[Request, Generation]:
+    def _park(self, row: _Row, finish: Finish) -> tuple[Request, Generation]:
         assert row.request is not None
         request, row.request = row.request, None
-        kind = "stop" if finish == "stop" else "length"
-        return request, Generation(tuple(row.tokens[row.start :]), tuple(row.log_probs), kind)
-
+        return request, Generation(tuple(row.tokens[row.start :]), tuple(row.log_probs), finish)
 
 
 def _layout(rows: list[_Row], counts: list[int]) -> Layout:

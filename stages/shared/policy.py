@@ -52,7 +52,11 @@ def load_policy(folder: Path | str, dtype: torch.dtype | None = None) -> PreTrai
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Token ids that end a generation: the tokenizer's, and those of the model's own configuration."""
     found: set[int] = set()
-    for source in (tokenizer.eos_token_id, model.config.eos_token_id, getattr(model.generation_config, "eos_token_id", None)):
+    for source in (
+        tokenizer.eos_token_id,
+        model.config.eos_token_id,
+        getattr(model.generation_config, "eos_token_id", None),
+    ):
         found.update(source if isinstance(source, (list, tuple)) else [] if source is None else [source])
     return frozenset(found)
 

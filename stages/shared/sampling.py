@@ -13,10 +13,10 @@ NUCLEUS = 64
 def sample(
     logits: torch.Tensor, temperatures: Sequence[float], top_ps: Sequence[float], uniforms: Sequence[float]
 ) -> tuple[list[int], list[float]]:
-    """Tokens by the inverse of the cumulative distribution at one uniform number a row; temperature 0 takes the largest.
+    """Tokens by inverting the cumulative distribution at one uniform number a row; temperature 0 takes the largest.
 
-    logits [N, vocabulary], fp32. The log-probabilities returned are of the whole distribution at the row's temperature (1
-    for greedy rows), before any cut by top_p: what PPO's ratio is about.
+    logits [N, vocabulary], fp32. The log-probabilities returned are of the whole distribution at the row's temperature
+    (1 for greedy rows), before any cut by top_p: what PPO's ratio is about.
     """
     scale = torch.tensor([t if t > 0 else 1.0 for t in temperatures], device=logits.device)
     log_probs = (logits / scale[:, None]).log_softmax(-1)

@@ -31,7 +31,7 @@ class StopFinder:
         return False
 
     def _endings(self, stop: str) -> frozenset[int]:
-        """Ids whose piece holds the stop's last character; every id where that is not ASCII, since pieces are bytes then."""
+        """Ids whose piece holds the stop's last character; every id where that is not ASCII: pieces may be bytes."""
         if stop not in self._ending:
             last = stop[-1]
             ids = (i for i, piece in enumerate(self._pieces) if not last.isascii() or last in piece)

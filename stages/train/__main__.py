@@ -1,7 +1,8 @@
-"""Train the router: a base policy, a warm start on demonstrated episodes, then PPO; each step goes on where it was left."""
+"""Train the router: a base policy, a warm start on demonstrated episodes, then PPO; each goes on where it was left."""
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ def main(params: Params, workspace: Workspace) -> None:
     say(f"train: PPO, {params.train.ppo.steps} steps")
     folder, step = recipe.ppo(warm)
     clock.append(time.monotonic())
-    spans = [end - begin for begin, end in zip(clock, clock[1:], strict=False)]
+    spans = [end - begin for begin, end in itertools.pairwise(clock)]
     seconds = dict(zip(("base", "warm_start", "ppo"), spans, strict=True))
     write_artifacts(workspace, folder, step, warm)
     write_metrics(workspace, folder, step, params.train.ppo.steps, seconds)

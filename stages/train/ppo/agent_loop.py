@@ -16,7 +16,9 @@ from stages.shared.episode.types import Episode, Generate, Generation
 from stages.shared.policy import load_tokenizer
 from stages.shared.pool.client import HttpPool
 from stages.train.ppo.columns import parse_roster
+from stages.train.ppo.exchange import ExchangeClient
 from stages.train.ppo.job import Job
+from stages.train.ppo.overlays import ROLLOUT
 
 EPISODE = "episode"
 """Column that carries a finished `Episode` from the workers to the manager, which scores it."""
@@ -84,6 +86,12 @@ class EpisodeWorker(AgentLoopWorker):
         self._words = load_tokenizer(self._job.policy)
         self._descriptors = {descriptor.name: descriptor for descriptor in self._job.descriptors}
         self._pool = HttpPool(self._job.candidates, self._job.limits)
+        in_batches = self.rollout_config.name == ROLLOUT
+        self._server: LlmServer = ExchangeClient(self._find_server) if in_batches else self.llm_client
+
+    async def _find_server(self) -> Any:
+        _, server = await self.llm_client._acquire_server(uuid4().hex)
+        return server
 
     async def _run_agent_loop(
         self, sampling_params: dict[str, Any], trajectory: dict[str, Any], *, trace: bool = True, **columns: Any
@@ -93,7 +101,7 @@ class EpisodeWorker(AgentLoopWorker):
         episode = await run_episode(
             chat_ids(self._words, columns["raw_prompt"][0]["content"]),
             parse_roster(columns["roster"], self._descriptors),
-            generator(self.llm_client, sampling_params, hash(place)),
+            generator(self._server, sampling_params, hash(place)),
             self._pool,
             self._words,
             self._job.episode,

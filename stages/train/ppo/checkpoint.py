@@ -19,7 +19,7 @@ NOT_WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin")
 
 
 def saved_steps(checkpoints: Path) -> list[int]:
-    """Steps whose actor is on disk whole, ascending. The last one is finished when verl's tracker names it or a later one."""
+    """Steps whose actor is on disk whole, ascending: verl writes `fsdp_config.json` after the weights."""
     folders = checkpoints.glob(f"{STEP}*/actor/fsdp_config.json")
     return sorted(int(path.parts[-3].removeprefix(STEP)) for path in folders)
 

@@ -1,4 +1,4 @@
-"""verl's configuration, composed: its own defaults, what our parameters mean in its terms, one overlay, the user's overrides."""
+"""Verl's configuration: its own defaults, our parameters in its terms, one overlay, the user's overrides."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def check_batches(params: Params) -> None:
         )
     if ppo.advantage != "gae" and ppo.episodes < 2:
         raise ConfigurationError(
-            f"train.ppo.advantage {ppo.advantage} compares episodes of one question: train.ppo.episodes must be at least 2"
+            f"train.ppo.advantage {ppo.advantage} compares episodes of one question: set train.ppo.episodes to 2 or more"
         )
 
 

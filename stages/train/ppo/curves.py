@@ -27,7 +27,7 @@ MEASURED = ("n", "failed", "reward", "format", "em", "f1", "cost", "calls", "tok
 
 
 def write_curves(path: Path, records: Sequence[StepRecord], folder: Path) -> None:
-    """Write curves.csv: one row a phase and step, a column a candidate's share of calls, verl's own metrics for training."""
+    """Write curves.csv: a row a phase and step, a column a candidate's share of calls, verl's metrics of training."""
     names = sorted({name for record in records for name in record.shares})
     logged = read_logged(folder)
     header = ["step", "phase", *MEASURED, *(f"share_{name}" for name in names), *LOGGED.values()]
@@ -59,7 +59,7 @@ def read_logged(folder: Path) -> dict[int, dict[str, float]]:
 def train_metrics(
     records: Sequence[StepRecord], selected: int, steps: int, seconds: Mapping[str, float]
 ) -> dict[str, Any]:
-    """metrics/train.json: validation (greedy) at the start and at the selected step, training (sampled) at both ends."""
+    """metrics/train.json: validation (greedy) at the start and the selected step, training at both ends."""
     validated = [record for record in records if record.phase == "validation"]
     trained = [record for record in records if record.phase == "train"]
     at_end = [record for record in validated if record.step == selected]
@@ -68,7 +68,12 @@ def train_metrics(
         "selected_step": selected,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
-    for name, found in (("start", validated[:1]), ("end", at_end), ("train_start", trained[:1]), ("train_end", trained[-1:])):
+    for name, found in (
+        ("start", validated[:1]),
+        ("end", at_end),
+        ("train_start", trained[:1]),
+        ("train_end", trained[-1:]),
+    ):
         for record in found:
             metrics[name] = summary(record)
     return metrics

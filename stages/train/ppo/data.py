@@ -1,4 +1,4 @@
-"""Questions as verl reads them: prompts rendered with a roster drawn for each, in the order in which they are trained on."""
+"""Questions as verl reads them: prompts rendered with a roster drawn for each, in training order."""
 
 from __future__ import annotations
 
@@ -82,5 +82,6 @@ def check_lengths(prompts: Sequence[str], tokenizer: ChatTokenizer, episode: Epi
     count = len(chat_ids(tokenizer, longest))
     if count > episode.prompt_tokens:
         raise ConfigurationError(
-            f"a training prompt has {count} tokens, episode.prompt_tokens allows {episode.prompt_tokens}; raise it to {count}"
+            f"a training prompt has {count} tokens, episode.prompt_tokens allows "
+            f"{episode.prompt_tokens}; raise it to {count}"
         )

@@ -7,6 +7,7 @@ prompt once for all its episodes, and scores only what the policy wrote: verl's 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -39,8 +40,6 @@ class Tree:
     response_place: torch.Tensor
     parent: torch.Tensor
     """[episodes] the episode's prompt."""
-    sibling: torch.Tensor
-    """[episodes] its place among the episodes of that prompt."""
     prompt_lengths: torch.Tensor
     response_lengths: torch.Tensor
     before: torch.Tensor
@@ -60,12 +59,11 @@ class Tree:
         response_place = answered.nonzero()[:, 1]
         flat = len(prompt_owner) + torch.arange(len(response_owner))
         first = (starts + lengths - 1)[parent][response_owner]
-        sibling = (parent[:, None] == parent[None]).tril(-1).sum(1)
         return Tree(
             tokens=torch.cat((distinct[known], responses[answered])),
             positions=torch.cat((prompt_place, lengths[parent][response_owner] + response_place)),
             prompt_owner=prompt_owner, prompt_place=prompt_place, response_owner=response_owner,
-            response_place=response_place, parent=parent, sibling=sibling, prompt_lengths=lengths,
+            response_place=response_place, parent=parent, prompt_lengths=lengths,
             response_lengths=replies, before=torch.where(response_place == 0, first, flat - 1),
         )  # fmt: skip
 
@@ -75,36 +73,30 @@ class Tree:
         repeat = q.shape[1] // k.shape[1]
         if repeat > 1:
             k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
-        pq, pk, pv = (self._prompts(x[:cut]) for x in (q, k, v))
+        pq, pk, pv = (_pad(x[:cut], self.prompt_owner, self.prompt_place, len(self.prompt_lengths)) for x in (q, k, v))
+        rq, rk, rv = (_pad(x[cut:], self.response_owner, self.response_place, len(self.parent)) for x in (q, k, v))
         asked = F.scaled_dot_product_attention(pq, pk, pv, is_causal=True)
-        answered = self._answer(q[cut:], k[cut:], v[cut:], pk, pv)
-        return torch.cat((asked[self.prompt_owner, :, self.prompt_place], answered))
+        keys, values = torch.cat((pk[self.parent], rk), dim=2), torch.cat((pv[self.parent], rv), dim=2)
+        answered = F.scaled_dot_product_attention(rq, keys, values, attn_mask=self.mask)
+        return torch.cat((
+            asked[self.prompt_owner, :, self.prompt_place], answered[self.response_owner, :, self.response_place]
+        ))  # fmt: skip
 
-    def _prompts(self, x: torch.Tensor) -> torch.Tensor:
-        shape = (len(self.prompt_lengths), int(self.prompt_lengths.max()), *x.shape[1:])
-        return x.new_zeros(shape).index_put((self.prompt_owner, self.prompt_place), x).transpose(1, 2)
+    @cached_property
+    def mask(self) -> torch.Tensor:
+        """What a response token may see, [episodes, 1, longest response, longest prompt + longest response]."""
+        longest, width = int(self.response_lengths.max()), int(self.prompt_lengths.max())
+        prompt = torch.arange(width)[None] < self.prompt_lengths[self.parent][:, None]
+        own = torch.ones(longest, longest, dtype=torch.bool).tril()
+        episodes = len(self.parent)
+        parts = prompt[:, None].expand(-1, longest, -1), own[None].expand(episodes, -1, -1)
+        return torch.cat(parts, dim=-1)[:, None]
 
-    def _answer(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, pk: torch.Tensor, pv: torch.Tensor
-    ) -> torch.Tensor:
-        longest = int(self.response_lengths.max())
-        prompts, share = len(self.prompt_lengths), int(self.sibling.max()) + 1
-        heads, size = q.shape[1:]
-        where = (self.parent[self.response_owner], self.sibling[self.response_owner], self.response_place)
-        shape = (prompts, share, longest, heads, size)
-        grouped = (x.new_zeros(shape).index_put(where, x).permute(0, 3, 1, 2, 4) for x in (q * size**-0.5, k, v))
-        gq, gk, gv = grouped
-        rows = gq.reshape(prompts, heads, share * longest, size)
-        far = (rows @ pk.transpose(-1, -2)).view(prompts, heads, share, longest, -1)
-        hidden = torch.arange(pk.shape[2])[None] >= self.prompt_lengths[:, None]
-        far = far.masked_fill(hidden[:, None, None, None], float("-inf"))
-        later = torch.ones(longest, longest, dtype=torch.bool).triu(1)
-        near = (gq @ gk.transpose(-1, -2)).masked_fill(later, float("-inf"))
-        weights = torch.cat((far, near), dim=-1).softmax(-1)
-        split = pk.shape[2]
-        mixed = (weights[..., :split].reshape(prompts, heads, share * longest, split) @ pv).view_as(gq)
-        mixed = mixed + weights[..., split:] @ gv
-        return mixed.permute(0, 2, 3, 1, 4)[where]
+
+def _pad(x: torch.Tensor, owner: torch.Tensor, place: torch.Tensor, rows: int) -> torch.Tensor:
+    """Flat [N, heads, size] to padded [rows, heads, width, size]."""
+    padded = x.new_zeros(rows, int(place.max()) + 1, *x.shape[1:])
+    return padded.index_put((owner, place), x).transpose(1, 2)
 
 
 class CpuEngine(FSDPEngineWithLMHead):
@@ -122,7 +114,9 @@ class CpuEngine(FSDPEngineWithLMHead):
         self._network = Network(module)
         return module
 
-    def forward_step(self, micro_batch: TensorDict, loss_function: Any, forward_only: bool) -> tuple[torch.Tensor, dict]:
+    def forward_step(
+        self, micro_batch: TensorDict, loss_function: Any, forward_only: bool
+    ) -> tuple[torch.Tensor, dict]:
         """One micro-batch; see `BaseEngine`."""
         tree = Tree.build(micro_batch["prompts"], micro_batch["responses"], micro_batch["attention_mask"])
         output = self._output(self._network.hidden(tree.tokens, tree.positions, tree.attend), tree, micro_batch)

@@ -1,4 +1,4 @@
-"""What the processes of a training run need to know beyond verl's own configuration: one file, named by one variable."""
+"""What the processes of a run need to know beyond verl's own configuration: one file, named by one variable."""
 
 from __future__ import annotations
 

@@ -82,7 +82,9 @@ def rewarded(
 def refuse_dead_pool(rewards: Sequence[Reward], step: int) -> None:
     """Raise TransientError when no episode of a step could be scored: there is nothing to learn from."""
     if rewards and all(reward.total is None for reward in rewards):
-        raise TransientError(f"step {step}: every episode met a failing candidate; see that the pool answers, then go on")
+        raise TransientError(
+            f"step {step}: every episode met a failing candidate; see that the pool answers, then go on"
+        )
 
 
 def fill_in(output: Any, rewards: Sequence[Reward]) -> Any:
@@ -119,4 +121,6 @@ def keep_samples(path: Path, step: int, episodes: Sequence[Episode], rewards: Se
             text = "".join(part for turn in episode.turns for part in (turn.text, turn.observation))
             entry = {"step": step, "text": text, "faults": episode.faults, "ending": episode.ending}
             calls = [f"{call.name}: {call.query}" for call in episode.calls]
-            file.write(json.dumps({**entry, "calls": calls, "reward": asdict(rewards[index])}, ensure_ascii=False) + "\n")
+            file.write(
+                json.dumps({**entry, "calls": calls, "reward": asdict(rewards[index])}, ensure_ascii=False) + "\n"
+            )

@@ -1,4 +1,4 @@
-"""The CPU as a platform of verl, which knows accelerators only: device calls that do nothing, gloo, and Ray's "GPU" faked."""
+"""The CPU as a platform of verl, which knows accelerators only: idle device calls, gloo, and Ray's "GPU" faked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stages.train.ppo.overlays import ROLLOUT
 
 
 def _resident(*_: Any) -> int:
-    return psutil.Process().memory_info().rss
+    return int(psutil.Process().memory_info().rss)
 
 
 def _peak(*_: Any) -> int:
@@ -72,61 +72,80 @@ class CpuPlatform(PlatformBase):
     device_module = _device_module()
 
     def is_available(self) -> bool:
+        """There is always a CPU."""
         return True
 
     def current_device(self) -> torch.device:
+        """The only one."""
         return torch.device("cpu")
 
     def device_count(self) -> int:
+        """All cores are one device."""
         return 1
 
     def set_device(self, device_index: int) -> None:
+        """Nothing to set."""
         return None
 
     def synchronize(self, device_index: int | None = None) -> None:
+        """Nothing runs behind."""
         return None
 
     def manual_seed(self, seed: int) -> None:
+        """Seed torch."""
         torch.manual_seed(seed)
 
     def manual_seed_all(self, seed: int) -> None:
+        """Seed torch."""
         torch.manual_seed(seed)
 
     def set_allocator_settings(self, settings: str) -> None:
+        """No allocator of a device."""
         return None
 
     def empty_cache(self) -> None:
+        """No cache of a device."""
         return None
 
     def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:
+        """None to speak of."""
         return None, None
 
     def communication_backend_name(self) -> str:
+        """Gloo."""
         return "gloo"
 
     def visible_devices_envvar(self) -> str:
+        """Unset on a CPU."""
         return "CUDA_VISIBLE_DEVICES"
 
     def ray_resource_name(self) -> str:
+        """Faked: Ray is started with one."""
         return "GPU"
 
     def ray_noset_envvars(self) -> list[str]:
+        """None."""
         return []
 
     def is_ipc_supported(self) -> bool:
+        """No device memory to share."""
         return False
 
     @contextmanager
     def nvtx_range(self, msg: str) -> Iterator[None]:
+        """No profiler of a device."""
         yield
 
     def profiler_start(self) -> None:
+        """No profiler of a device."""
         return None
 
     def profiler_stop(self) -> None:
+        """No profiler of a device."""
         return None
 
     def cudart(self) -> None:
+        """No runtime of a device."""
         return None
 
 
@@ -139,7 +158,7 @@ def install() -> None:
     start = distributed.initialize_global_process_group_ray
 
     def start_on_gloo(timeout_second: float | None = None, backend: str | None = None) -> None:
-        """verl asks for "cpu:gloo,cpu:gloo", which torch refuses. Every trainer comes here before it looks for an engine."""
+        """Instead of "cpu:gloo,cpu:gloo", which torch refuses. Every trainer comes here before it looks for an engine."""
         from stages.train.ppo import engine
 
         engine.install()

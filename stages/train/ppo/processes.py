@@ -65,7 +65,7 @@ def _signal(group: int, family: Sequence[psutil.Process], number: signal.Signals
 
 def _alive(member: psutil.Process) -> bool:
     with suppress(psutil.Error):
-        return member.is_running() and member.status() != psutil.STATUS_ZOMBIE
+        return bool(member.is_running() and member.status() != psutil.STATUS_ZOMBIE)
     return False
 
 

@@ -12,7 +12,9 @@ from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
 
 from stages.shared.batching import BatchedGenerator
+from stages.shared.episode.types import Generation
 from stages.shared.policy import load_policy, load_tokenizer
+from stages.train.ppo.exchange import Counter, Order, Parcel
 from stages.train.ppo.job import Job
 
 
@@ -24,25 +26,37 @@ class CpuServer:
         torch.set_num_threads(job.threads)
         model = load_policy(folder, getattr(torch, dtype))
         self._generator = BatchedGenerator(model, load_tokenizer(folder), max_rows=max_rows, seed=job.seed)
+        self._counter = Counter(self._write)
         self._step = 0
 
     async def generate(
         self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, **_: Any
     ) -> TokenOutput:
         """One generation; see verl's `LLMServerClient.generate`."""
-        written = await self._generator.generate(
-            prompt_ids,
-            max_tokens=sampling_params["max_tokens"],
-            stop=sampling_params.get("stop") or (),
-            temperature=sampling_params["temperature"],
-            top_p=sampling_params["top_p"],
-            seed=sampling_params.get("seed"),
-        )
+        written = await self._write(prompt_ids, sampling_params)
         return TokenOutput(
             token_ids=list(written.token_ids),
             log_probs=list(written.log_probs or ()),
             stop_reason=written.finish,
             extra_fields={"global_steps": self._step},
+        )
+
+    async def post(self, worker: str, orders: list[Order]) -> None:
+        """Many generations at once; see `ExchangeClient`."""
+        self._counter.post(worker, orders)
+
+    async def fetch(self, worker: str) -> list[Parcel]:
+        """Those that are ready."""
+        return await self._counter.fetch(worker)
+
+    async def _write(self, prompt_ids: list[int], sampling: dict[str, Any]) -> Generation:
+        return await self._generator.generate(
+            prompt_ids,
+            max_tokens=sampling["max_tokens"],
+            stop=sampling.get("stop") or (),
+            temperature=sampling["temperature"],
+            top_p=sampling["top_p"],
+            seed=sampling.get("seed"),
         )
 
     async def load_weights(self, weights: dict[str, torch.Tensor], step: int | None) -> None:

@@ -34,8 +34,8 @@ TRACKER = "latest_checkpointed_iteration.txt"
 def train(params: Params, job: Job, train_rows: Path, validation_rows: Path, log: Path) -> None:
     """Run PPO to its last step, from the newest checkpoint where there is one.
 
-    The run's folder is `job.notes`. Raises TransientError when the pool failed, PipelineError with the end of verl's log
-    otherwise; either way nothing that was started is left running.
+    The run's folder is `job.notes`. Raises TransientError when the pool failed, PipelineError with the end of verl's
+    log otherwise; either way nothing that was started is left running.
     """
     folder = job.notes
     checkpoints = folder / "checkpoints"
@@ -66,7 +66,12 @@ def _command(config: DictConfig, folder: Path) -> list[str]:
     from omegaconf import OmegaConf
 
     OmegaConf.save(config, folder / "verl.yaml")
-    quiet = ["hydra.output_subdir=null", f"hydra.run.dir={folder}", "hydra/job_logging=stdout", "hydra/hydra_logging=none"]
+    quiet = [
+        "hydra.output_subdir=null",
+        f"hydra.run.dir={folder}",
+        "hydra/job_logging=stdout",
+        "hydra/hydra_logging=none",
+    ]
     place = [f"--config-path={folder}", "--config-name=verl"]
     return [sys.executable, "-m", "verl.trainer.main_ppo", *place, *quiet]
 
@@ -142,4 +147,6 @@ def _failure(log: Path, begins: int, code: int) -> PipelineError:
     errors = [line for line in lines if "Error" in line and "FutureWarning" not in line]
     told = "\n  ".join(dict.fromkeys([*errors[-3:], *lines[-TAIL:]]))
     kind = TransientError if any("TransientError" in line for line in errors) else PipelineError
-    return kind(f"training ended with code {code}; nothing up to the last checkpoint is lost. The end of {log}:\n  {told}")
+    return kind(
+        f"training ended with code {code}; nothing up to the last checkpoint is lost. The end of {log}:\n  {told}"
+    )

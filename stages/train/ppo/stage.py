@@ -77,4 +77,3 @@ def _job(params: Params, policy: Path, inputs: Inputs, seen: tuple[Candidate, ..
         policy=policy.resolve(), notes=folder.resolve(), candidates=seen, descriptors=tuple(inputs.descriptors),
         limits=params.pool.limits, episode=params.episode, reward=params.reward, seed=params.train.seed,
     )  # fmt: skip
-
