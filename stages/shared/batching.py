@@ -31,7 +31,7 @@ class BatchedGenerator:
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, max_rows: int = 256, seed: int = 0
     ) -> None:
-        """`max_rows` sequences run at once and keep their keys and values, more callers wait; `seed` is for those without."""
+        """`max_rows` sequences run at once and keep keys and values, more callers wait; `seed` is for those without."""
         self._decoder = Decoder(model, tokenizer, max_rows)
         self._seeds = itertools.count(seed << 32)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="generator")

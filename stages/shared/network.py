@@ -81,6 +81,6 @@ class Network:
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding in the half-split layout (Su et al. 2021); x [N, heads, size], the rest [N, 1, size]."""
+    """Rotary position embedding, half-split layout (Su et al. 2021); x [N, heads, size], the rest [N, 1, size]."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-second, first), dim=-1) * sin

@@ -127,7 +127,7 @@ def check_batches(params: Params) -> None:
         )
     if ppo.advantage != "gae" and ppo.episodes < 2:
         raise ConfigurationError(
-            f"train.ppo.advantage {ppo.advantage} compares episodes of one question: set train.ppo.episodes to 2 or more"
+            f"train.ppo.advantage {ppo.advantage} compares episodes of one question; set train.ppo.episodes above 1"
         )
 
 

@@ -85,11 +85,11 @@ class CpuPlatform(PlatformBase):
 
     def set_device(self, device_index: int) -> None:
         """Nothing to set."""
-        return None
+        return
 
     def synchronize(self, device_index: int | None = None) -> None:
         """Nothing runs behind."""
-        return None
+        return
 
     def manual_seed(self, seed: int) -> None:
         """Seed torch."""
@@ -101,11 +101,11 @@ class CpuPlatform(PlatformBase):
 
     def set_allocator_settings(self, settings: str) -> None:
         """No allocator of a device."""
-        return None
+        return
 
     def empty_cache(self) -> None:
         """No cache of a device."""
-        return None
+        return
 
     def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:
         """None to speak of."""
@@ -138,15 +138,15 @@ class CpuPlatform(PlatformBase):
 
     def profiler_start(self) -> None:
         """No profiler of a device."""
-        return None
+        return
 
     def profiler_stop(self) -> None:
         """No profiler of a device."""
-        return None
+        return
 
     def cudart(self) -> None:
         """No runtime of a device."""
-        return None
+        return
 
 
 def install() -> None:
@@ -158,7 +158,7 @@ def install() -> None:
     start = distributed.initialize_global_process_group_ray
 
     def start_on_gloo(timeout_second: float | None = None, backend: str | None = None) -> None:
-        """Instead of "cpu:gloo,cpu:gloo", which torch refuses. Every trainer comes here before it looks for an engine."""
+        """Not "cpu:gloo,cpu:gloo", which torch refuses. Every trainer comes here before it looks for an engine."""
         from stages.train.ppo import engine
 
         engine.install()

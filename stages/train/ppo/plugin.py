@@ -19,6 +19,14 @@ def _read_tokenizers_our_way() -> None:
     utils.hf_tokenizer = package.hf_tokenizer = tokenizer
 
 
+def _leave_out_sklearn() -> None:
+    """Loaded by transformers, and scipy with it, for assisted generation: a second in each of a run's processes."""
+    import transformers.utils as utils
+
+    utils.is_sklearn_available = utils.import_utils.is_sklearn_available = lambda: False
+
+
+_leave_out_sklearn()
 _read_tokenizers_our_way()
 if os.environ.get("VERL_PLATFORM") == "cpu":
     from stages.train.ppo import platform

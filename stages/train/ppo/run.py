@@ -80,9 +80,8 @@ def _environment(params: Params, job: Path, folder: Path) -> Mapping[str, str]:
     """What the trainer and everything that Ray starts inherit: our plug-in, our job, and no reach outside the run."""
     cache = folder / "cache"
     cache.mkdir(parents=True, exist_ok=True)
-    threads = {
-        name: os.environ.get(name, "1") for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    }
+    names = "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
+    threads = {"OMP_WAIT_POLICY": "PASSIVE", **{name: os.environ.get(name, "1") for name in names}}
     on_cpu = {"VERL_PLATFORM": "cpu"} if params.train.backend == "cpu" else {}
     return {
         **os.environ,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,11 @@ def _write(params: Params, policy: Path, inputs: Inputs, folder: Path) -> tuple[
     return paths
 
 
+def threads() -> int:
+    """Threads for one process that computes: POINTSMAN_THREADS, or every core that this process may use."""
+    return int(os.environ.get("POINTSMAN_THREADS") or len(os.sched_getaffinity(0)))
+
+
 async def _check(candidates: Sequence[Candidate], params: Params) -> None:
     async with HttpPool(candidates, params.pool.limits) as pool:
         await pool.check()
@@ -76,4 +82,5 @@ def _job(params: Params, policy: Path, inputs: Inputs, seen: tuple[Candidate, ..
     return Job(
         policy=policy.resolve(), notes=folder.resolve(), candidates=seen, descriptors=tuple(inputs.descriptors),
         limits=params.pool.limits, episode=params.episode, reward=params.reward, seed=params.train.seed,
+        threads=threads(),
     )  # fmt: skip

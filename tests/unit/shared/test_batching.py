@@ -1,0 +1,157 @@
+"""The batched generator writes what transformers would write, whoever else is being served."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from stages.shared.batching import BatchedGenerator
+from stages.shared.episode.types import Generation
+from stages.shared.errors import ConfigurationError
+from stages.shared.network import Network
+from stages.train.tiny.tokenizer import build_tokenizer
+
+TOLERANCE = 2e-4
+
+
+@pytest.fixture(scope="module")
+def words() -> Any:
+    return build_tokenizer()
+
+
+def build(family: str, words: Any, kv_heads: int = 2, seed: int = 0) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(seed)
+    shape = {
+        "vocab_size": len(words), "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": kv_heads, "max_position_embeddings": 512, "bos_token_id": None,
+        "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id, "initializer_range": 0.3,
+    }  # fmt: skip
+    if family == "qwen2":
+        return Qwen2ForCausalLM(Qwen2Config(**shape, tie_word_embeddings=True)).eval()
+    rope = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 128}  # fmt: skip
+    return LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=False, rope_parameters=rope)).eval()
+
+
+def contexts(count: int, vocabulary: int, longest: int = 30, seed: int = 1) -> list[list[int]]:
+    rng = random.Random(seed)
+    return [[rng.randrange(4, vocabulary) for _ in range(rng.randrange(1, longest))] for _ in range(count)]
+
+
+def expected(model: Any, context: Sequence[int], tokens: int) -> list[int]:
+    ids = torch.tensor([list(context)])
+    written = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False)
+    return [int(token) for token in written[0, len(context) :]]
+
+
+def rescored(model: Any, context: Sequence[int], written: Generation, temperature: float = 1.0) -> list[float]:
+    """Log-probabilities from one forward pass over the whole sequence."""
+    with torch.no_grad():
+        logits = model(torch.tensor([[*context, *written.token_ids]])).logits[0] / temperature
+    scores = logits.float().log_softmax(-1)
+    return [float(scores[len(context) + i - 1, token]) for i, token in enumerate(written.token_ids)]
+
+
+@pytest.mark.parametrize("family,kv_heads", [("qwen2", 4), ("qwen2", 2), ("llama", 1)])
+async def test_greedy_tokens_are_those_of_transformers(words: Any, family: str, kv_heads: int) -> None:
+    model = build(family, words, kv_heads)
+    asked = contexts(12, len(words))
+    async with BatchedGenerator(model, words) as generator:
+        written = await asyncio.gather(*[generator.generate(context, max_tokens=12) for context in asked])
+    for context, generation in zip(asked, written, strict=True):
+        assert list(generation.token_ids) == expected(model, context, 12)
+
+
+async def test_log_probs_are_those_of_a_whole_forward_pass(words: Any) -> None:
+    model, (context,) = build("qwen2", words), contexts(1, len(words), seed=5)
+    async with BatchedGenerator(model, words) as generator:
+        sampled = await generator.generate(context, max_tokens=20, temperature=0.7, seed=3)
+        greedy = await generator.generate(context, max_tokens=20)
+    assert sampled.log_probs == pytest.approx(rescored(model, context, sampled, 0.7), abs=TOLERANCE)
+    assert greedy.log_probs == pytest.approx(rescored(model, context, greedy), abs=TOLERANCE)
+
+
+async def test_later_turns_reuse_what_is_cached_and_change_nothing(words: Any) -> None:
+    model = build("qwen2", words)
+    shared = contexts(2, len(words), seed=7)
+    rng = random.Random(2)
+
+    async def episode(generator: BatchedGenerator, prompt: list[int], seed: int) -> list[tuple[list[int], Generation]]:
+        context, turns = list(prompt), []
+        for turn in range(3):
+            written = await generator.generate(context, max_tokens=8, temperature=1.0, seed=seed + turn)
+            turns.append((list(context), written))
+            context += [*written.token_ids, *(rng.randrange(4, len(words)) for _ in range(rng.randrange(1, 9)))]
+        return turns
+
+    async with BatchedGenerator(model, words, max_rows=16) as generator:
+        played = await asyncio.gather(*[episode(generator, shared[i % 2], 10 * i) for i in range(12)])
+    for context, written in (turn for turns in played for turn in turns):
+        assert written.log_probs == pytest.approx(rescored(model, context, written), abs=TOLERANCE)
+
+
+async def test_more_callers_than_rows_are_all_served_right(words: Any) -> None:
+    model, asked = build("qwen2", words), contexts(20, len(words), seed=9)
+    async with BatchedGenerator(model, words, max_rows=3) as generator:
+        for _ in range(2):
+            written = await asyncio.gather(*[generator.generate(context, max_tokens=6) for context in asked])
+            for context, generation in zip(asked, written, strict=True):
+                assert list(generation.token_ids) == expected(model, context, 6)
+
+
+async def test_a_seeded_generation_does_not_depend_on_its_neighbours(words: Any) -> None:
+    model, asked = build("qwen2", words), contexts(9, len(words), seed=11)
+    async with BatchedGenerator(model, words) as generator:
+        alone = await generator.generate(asked[0], max_tokens=15, temperature=1.0, seed=42)
+        others = [generator.generate(context, max_tokens=15, temperature=1.0) for context in asked[1:]]
+        among, *_ = await asyncio.gather(generator.generate(asked[0], max_tokens=15, temperature=1.0, seed=42), *others)
+    assert among.token_ids == alone.token_ids
+
+
+async def test_new_weights_take_the_place_of_cached_keys(words: Any) -> None:
+    old, new = build("qwen2", words), build("qwen2", words, seed=99)
+    (context,) = contexts(1, len(words), seed=13)
+    async with BatchedGenerator(old, words) as generator:
+        await generator.generate(context, max_tokens=5)
+        await generator.load_weights(new.state_dict())
+        written = await generator.generate(context, max_tokens=5)
+        with pytest.raises(KeyError, match="nonsense"):
+            await generator.load_weights({"nonsense": torch.zeros(1)})
+    assert list(written.token_ids) == expected(new, context, 5)
+
+
+async def test_a_stop_string_of_one_token_ends_a_generation_and_is_kept(words: Any) -> None:
+    model = build("qwen2", words)
+    stop = words.convert_tokens_to_ids("</search>")
+    (context,) = contexts(1, len(words), seed=17)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[stop] = 0.0
+    async with BatchedGenerator(model, words) as generator:
+        seeds = range(40)
+        written = await asyncio.gather(*[
+            generator.generate(context, max_tokens=200, stop=("</search>",), temperature=2.0, seed=seed) for seed in seeds
+        ])  # fmt: skip
+    ended = [generation for generation in written if generation.finish == "stop"]
+    assert any(generation.token_ids[-1] == stop for generation in ended)
+    for generation in written:
+        assert stop not in generation.token_ids[:-1]
+
+
+def test_a_network_of_another_family_is_refused_with_the_way_out() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    with pytest.raises(ConfigurationError, match="gpt2 model cannot run on the CPU backend"):
+        Network(GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=10)))
+
+
+async def test_nothing_to_generate_is_refused(words: Any) -> None:
+    async with BatchedGenerator(build("qwen2", words), words) as generator:
+        with pytest.raises(ValueError, match="0 tokens of context"):
+            await generator.generate([], max_tokens=3)
