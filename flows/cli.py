@@ -165,15 +165,20 @@ def up(port: Annotated[int, typer.Option(help="Of Prefect's server, on loopback.
 
 
 @command
-def ask(question: str) -> None:
+def ask(
+    question: str,
+    release: Annotated[
+        str | None, typer.Option(help="Digest, its first digits, or `latest`; default: published last here.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Ask the published router one question."""
     from flows import dvc
 
     root = _enter()
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.publish.ask", question], cwd=root, env=dvc.environment(), check=False
-    )
-    raise typer.Exit(done.returncode)
+    options = [*(["--release", release] if release else []), *(["--json"] if as_json else [])]
+    command = [sys.executable, "-m", "stages.publish.ask", *options, "--", question]
+    raise typer.Exit(subprocess.run(command, cwd=root, env=dvc.environment(), check=False).returncode)
 
 
 def _enter() -> Path:

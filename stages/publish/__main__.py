@@ -47,8 +47,11 @@ def main(params: Params, workspace: Workspace) -> None:
 
 
 def smoke_question(workspace: Workspace) -> Question:
-    """The first single-hop test question, or the first where all have more. Raises DataError when there is none."""
-    path = workspace.artifacts("ingest") / "test.parquet"
+    """The first single-hop validation question, or the first where all have more; test sets are evaluation's alone.
+
+    Raises DataError when there is none.
+    """
+    path = workspace.artifacts("ingest") / "validation.parquet"
     questions = read_questions(path)
     if not questions:
         raise DataError(f"{path} holds no question to try the release with; run the ingest stage again")

@@ -53,6 +53,8 @@ def question_id(text: str) -> str:
     return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]
 
 
+_TARGET = pa.struct([("target", pa.list_(pa.string()))])
+_PART = pa.struct([("question", pa.string()), ("answers", pa.list_(pa.string())), ("topic", pa.string())])
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -60,11 +62,11 @@ SCHEMA = pa.schema(
         ("data_source", pa.string()),
         ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
         ("ability", pa.string()),
-        ("reward_model", pa.struct([("style", pa.string()), ("ground_truth", pa.struct([("target", pa.list_(pa.string()))]))])),
+        ("reward_model", pa.struct([("style", pa.string()), ("ground_truth", _TARGET)])),
         ("extra_info", pa.struct([("split", pa.string()), ("index", pa.int64())])),
         ("topic", pa.string()),
         ("hops", pa.int64()),
-        ("parts", pa.list_(pa.struct([("question", pa.string()), ("answers", pa.list_(pa.string())), ("topic", pa.string())]))),
+        ("parts", pa.list_(_PART)),
     ]
 )  # fmt: skip
 
@@ -99,7 +101,9 @@ def read_questions(path: Path) -> list[Question]:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; run the ingest stage first (`pointsman run`)") from error
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-        raise DataError(f"{path} is not a table of questions: {error}; remove it and run the ingest stage again") from error
+        raise DataError(
+            f"{path} is no table of questions: {error}; remove it and run the ingest stage again"
+        ) from error
     return [from_row(item) for item in rows]
 
 

@@ -132,7 +132,7 @@ def published_once(weed: None, params: Params, policy: Path, tmp_path_factory: p
 def fill(made: Workspace, params: Params, policy: Path) -> Workspace:
     """What ingest, profile, train and evaluate leave, for a policy that was never trained."""
     questions = make_questions(World.generate(params.world), "nq", "test", 3, random.Random(0))
-    write_questions(made.artifacts("ingest") / "test.parquet", questions)
+    write_questions(made.artifacts("ingest") / "validation.parquet", questions)
     skill = {"plant": TopicSkill(em=0.9, f1=0.9, n=4), "song": TopicSkill(em=0.2, f1=0.2, n=4)}
     experts = [Descriptor(each.name, each.price, 0.4, skill, each.seen) for each in params.pool.experts]
     write_descriptors(made.artifacts("profile") / "descriptors.json", experts)

@@ -162,7 +162,7 @@ def test_without_a_test_question_nothing_is_published(
     params: Params, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(workspace.root)
-    write_questions(workspace.artifacts("ingest") / "test.parquet", [])
+    write_questions(workspace.artifacts("ingest") / "validation.parquet", [])
     with pytest.raises(DataError, match="no question"):
         stage.main(params, workspace)
     assert not (workspace.root / "artifacts" / "publish").exists()
