@@ -17,7 +17,9 @@ from stages.train.tiny.tokenizer import build_tokenizer
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("policy")
     words = build_tokenizer()
-    build_model(TinyPolicy(width=32, layers=2), len(words), words.pad_token_id, words.eos_token_id, 0).save_pretrained(path)
+    build_model(TinyPolicy(width=32, layers=2), len(words), words.pad_token_id, words.eos_token_id, 0).save_pretrained(
+        path
+    )
     words.save_pretrained(path)
     return path
 

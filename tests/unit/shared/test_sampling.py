@@ -38,4 +38,7 @@ def test_the_nucleus_is_the_smallest_set_that_holds_top_p(seed: int, top_p: floa
 
 def test_top_p_of_one_keeps_everything() -> None:
     probabilities = torch.tensor([[0.7, 0.3], [0.7, 0.3]])
-    assert nucleus(probabilities, torch.tensor([1.0, 0.5])).tolist() == [[0.699999988079071, 0.30000001192092896], [0.699999988079071, 0.0]]
+    assert nucleus(probabilities, torch.tensor([1.0, 0.5])).tolist() == [
+        [0.699999988079071, 0.30000001192092896],
+        [0.699999988079071, 0.0],
+    ]

@@ -1,0 +1,96 @@
+"""Every profile composes into a configuration that verl accepts, and a wrong one is refused with the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from stages.shared.errors import ConfigurationError
+from stages.shared.params import Params
+from stages.train.ppo.config import Paths, compose
+
+PROFILES = sorted(path.stem for path in (Path(__file__).resolve().parents[4] / "infra" / "profiles").glob("*.yaml"))
+PATHS = Paths(Path("/policy"), Path("/train.parquet"), Path("/validation.parquet"), Path("/checkpoints"), Path("/ray"))
+
+
+def composed(params: Params) -> DictConfig:
+    return compose(params, PATHS)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_becomes_dataclasses_of_verl(name: str, profile: Callable[..., Params]) -> None:
+    """As far as that goes without the model's files: actor, critic, rollout and algorithm check themselves."""
+    from verl.utils.config import omega_conf_to_dataclass
+
+    params = profile(name)
+    config = composed(params)
+    OmegaConf.to_container(config, resolve=True)
+    actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    rollout = omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
+    omega_conf_to_dataclass(config.algorithm)
+    assert actor.ppo_mini_batch_size == params.train.ppo.mini_batch
+    assert rollout.n == params.train.ppo.episodes
+    assert rollout.name == ("batched_cpu" if params.train.backend == "cpu" else "vllm")
+
+
+@pytest.mark.parametrize("name", [name for name in PROFILES if name.startswith("paper")])
+def test_the_gpu_overlay_is_the_papers_setup(name: str, profile: Callable[..., Params]) -> None:
+    """Composed only: no GPU was there to run it on."""
+    config = composed(profile(name))
+    assert config.trainer.device == "cuda"
+    assert config.actor_rollout_ref.actor.strategy == config.critic.strategy == "fsdp2"
+    assert config.algorithm.adv_estimator == "gae"
+    assert config.algorithm.use_kl_in_reward
+    assert config.algorithm.kl_ctrl.kl_coef == pytest.approx(1e-3)
+    assert config.actor_rollout_ref.actor.clip_ratio == pytest.approx(0.2)
+    assert config.critic.cliprange_value == pytest.approx(0.5)
+    assert not config.algorithm.rollout_correction.bypass_mode
+    assert "ray_init" not in config.ray_kwargs or "num_gpus" not in config.ray_kwargs.ray_init
+
+
+def test_without_kl_there_is_no_reference_model(profile: Callable[..., Params]) -> None:
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+
+    without = composed(profile("smoke", kl=0.0, advantage="grpo", episodes=4))
+    assert not need_reference_policy(without)
+    assert not need_critic(without)
+    assert need_reference_policy(composed(profile("smoke", kl=0.1)))
+    assert need_critic(composed(profile("smoke", advantage="gae")))
+
+
+def test_overrides_come_last(params: Params) -> None:
+    train = params.train.model_copy(update={"overrides": {"trainer.save_freq": 77}})
+    assert composed(params.model_copy(update={"train": train})).trainer.save_freq == 77
+
+
+@pytest.mark.parametrize(
+    "key,hint",
+    [
+        ("trainer.save_frequency", "save_freq"),
+        ("tranier.save_freq", "trainer"),
+        ("data.nothing_like_it", "ppo_trainer.yaml"),
+    ],
+)
+def test_an_override_that_verl_does_not_know_is_refused(params: Params, key: str, hint: str) -> None:
+    train = params.train.model_copy(update={"overrides": {key: 1}})
+    with pytest.raises(ConfigurationError, match=hint):
+        composed(params.model_copy(update={"train": train}))
+
+
+@pytest.mark.parametrize(
+    "ppo,message",
+    [
+        ({"questions": 10, "mini_batch": 4}, "no multiple of train.ppo.mini_batch"),
+        ({"questions": 8, "mini_batch": 8, "micro_batch": 3}, "does not divide into forward passes"),
+        ({"advantage": "grpo", "episodes": 1}, "train.ppo.episodes above 1"),
+    ],
+)
+def test_batches_that_do_not_divide_are_refused(
+    ppo: dict[str, Any], message: str, profile: Callable[..., Params]
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        composed(profile("smoke", **ppo))

@@ -1,0 +1,135 @@
+"""What a run leaves behind: records, curves, metrics, the best checkpoint, and no process."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from stages.shared.errors import IntegrityError
+from stages.shared.params import TinyPolicy
+from stages.shared.policy import load_policy, load_tokenizer
+from stages.train.ppo.checkpoint import best_step, export, saved_steps
+from stages.train.ppo.curves import train_metrics, write_curves
+from stages.train.ppo.processes import end, running
+from stages.train.ppo.record import NOTES, StepRecord, append_record, read_records
+from stages.train.tiny.model import build_model
+from stages.train.tiny.tokenizer import build_tokenizer
+
+
+def record(step: int, phase: Any, reward: float = 0.0) -> StepRecord:
+    return StepRecord(step, phase, 8, 1, reward, 0.5, 0.25, 0.3, 12.5, 1.5, 80.0, 3.0, {"Arlix": 0.75, "Bomon": 0.25})
+
+
+def test_a_repeated_step_counts_once_and_a_torn_line_not_at_all(tmp_path: Path) -> None:
+    for made in (record(1, "train", 0.1), record(2, "train", 0.2), record(1, "train", 0.3), record(0, "validation")):
+        append_record(tmp_path, made)
+    with (tmp_path / NOTES).open("a") as notes:
+        notes.write('{"step": 3, "pha')
+    assert [(r.phase, r.step, r.reward) for r in read_records(tmp_path)] == [
+        ("train", 1, 0.3), ("train", 2, 0.2), ("validation", 0, 0.0)
+    ]  # fmt: skip
+
+
+def test_curves_hold_our_measures_and_verls(tmp_path: Path) -> None:
+    logged = {"step": 1, "data": {"actor/grad_norm": 0.5, "actor/entropy_loss": 1.25, "timing_s/gen": 2.0}}
+    (tmp_path / "verl-000.jsonl").write_text(json.dumps(logged) + "\n")
+    write_curves(tmp_path / "curves.csv", [record(0, "validation"), record(1, "train", 0.5)], tmp_path)
+    with (tmp_path / "curves.csv").open() as file:
+        first, second = csv.DictReader(file)
+    assert (first["phase"], first["gradient"]) == ("validation", "")
+    assert (second["reward"], second["gradient"], second["entropy"], second["share_Arlix"]) == (
+        "0.5",
+        "0.5",
+        "1.25",
+        "0.75",
+    )
+
+
+def test_metrics_tell_start_and_selected_end() -> None:
+    records = [
+        record(0, "validation", -0.5),
+        record(10, "validation", 0.4),
+        record(20, "validation", 0.3),
+        record(1, "train"),
+    ]
+    metrics = train_metrics(records, selected=10, steps=20, seconds={"ppo": 12.34})
+    assert (metrics["start"]["reward"], metrics["end"]["reward"]) == (-0.5, 0.4)
+    assert metrics["selected_step"] == 10
+    assert metrics["seconds"] == {"ppo": 12.3}
+    assert metrics["end"]["shares"] == {"Arlix": 0.75, "Bomon": 0.25}
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> tuple[Path, Path]:
+    """A policy folder, and checkpoints of steps 2 and 4 as verl leaves them."""
+    policy, checkpoints = tmp_path / "policy", tmp_path / "checkpoints"
+    words = build_tokenizer()
+    model = build_model(TinyPolicy(width=32, layers=2), len(words), words.pad_token_id, words.eos_token_id, 0)
+    model.save_pretrained(policy)
+    words.save_pretrained(policy)
+    for step in (2, 4):
+        actor = checkpoints / f"global_step_{step}" / "actor"
+        actor.mkdir(parents=True)
+        weights = {name: value + step / 1000 for name, value in model.state_dict().items()}
+        torch.save(weights, actor / "model_world_size_1_rank_0.pt")
+        (actor / "fsdp_config.json").write_text("{}")
+    return policy, checkpoints
+
+
+def test_the_best_validated_checkpoint_is_taken(trained: tuple[Path, Path]) -> None:
+    _, checkpoints = trained
+    assert saved_steps(checkpoints) == [2, 4]
+    assert best_step([record(2, "validation", 0.5), record(4, "validation", 0.4)], checkpoints) == 2
+    assert best_step([record(2, "validation", 0.5), record(4, "validation", 0.5)], checkpoints) == 4
+    assert best_step([record(6, "validation", 0.9)], checkpoints) == 4
+    with pytest.raises(IntegrityError, match="no checkpoint"):
+        best_step([], checkpoints / "nowhere")
+
+
+def test_the_export_is_exact_and_complete(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    policy, checkpoints = trained
+    export(checkpoints, 4, policy, tmp_path / "out")
+    before, after = load_policy(policy).state_dict(), load_policy(tmp_path / "out").state_dict()
+    for name, value in before.items():
+        assert torch.equal(after[name], value + 4 / 1000)
+    assert load_tokenizer(tmp_path / "out").encode("what is it ?") == load_tokenizer(policy).encode("what is it ?")
+
+
+def test_a_checkpoint_that_lacks_a_rank_is_refused(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    policy, checkpoints = trained
+    actor = checkpoints / "global_step_4" / "actor"
+    (actor / "model_world_size_1_rank_0.pt").rename(actor / "model_world_size_2_rank_0.pt")
+    with pytest.raises(IntegrityError, match="not a whole checkpoint"):
+        export(checkpoints, 4, policy, tmp_path / "out")
+
+
+def test_nothing_that_a_child_started_outlives_it(tmp_path: Path) -> None:
+    """Not a grandchild in a session of its own either, as Ray's are."""
+    code = (
+        "import subprocess, sys, time; "
+        "a = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); "
+        "b = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+        "print(a.pid, b.pid, flush=True); time.sleep(60)"
+    )
+    log = tmp_path / "log"
+    with running([sys.executable, "-c", code], {}, log) as child:
+        deadline = time.monotonic() + 20
+        while not log.read_text().strip() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        pids = [child.pid, *map(int, log.read_text().split())]
+    assert not [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+
+
+def test_ending_a_child_that_has_ended_is_quiet(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "pass"], start_new_session=True)
+    child.wait()
+    end(child)
