@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+import torch
 
 from stages.shared.files import atomic_folder
 from stages.shared.params import Params
@@ -20,6 +22,8 @@ from stages.train.warm_start.sft import Example, Recipe, fit
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
+"""As `torch.cpu.get_capabilities` names them, on x86_64 and aarch64."""
 WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
@@ -65,16 +69,22 @@ def warm_start(
 
 
 def recipe(params: Params) -> Recipe:
-    """The tiny policy learns in fp32 and in full; a larger one computes in bf16 and keeps its embeddings."""
+    """The tiny policy learns in fp32 and in full; a larger one keeps its embeddings, and takes bf16 where it is fast."""
     settings = params.train.warm_start
     tiny = params.train.policy.kind == "tiny"
     return Recipe(
         steps=settings.steps,
         batch=settings.batch,
         learning_rate=settings.learning_rate,
-        compute="float32" if tiny else "bfloat16",
+        compute="bfloat16" if not tiny and has_fast_bf16(params.train.backend) else "float32",
         freeze_embeddings=not tiny,
     )
+
+
+def has_fast_bf16(backend: Literal["cpu", "gpu"]) -> bool:
+    """Whether bf16 products are faster than fp32 ones; on a CPU without instructions for them they take 10 times as long."""
+    known = torch.cpu.get_capabilities()
+    return backend == "gpu" or any(known.get(name, False) for name in BF16_INSTRUCTIONS)
 
 
 def _load(base: Path, params: Params) -> PreTrainedModel:

@@ -95,8 +95,10 @@ def test_nothing_is_left_behind_when_nothing_can_be_demonstrated(tmp_path, base,
     assert not (tmp_path / "warm").exists()
 
 
-def test_the_tiny_policy_learns_in_full_and_a_larger_one_in_bf16(params):
+@pytest.mark.parametrize("capable, compute", [(True, "bfloat16"), (False, "float32")])
+def test_a_larger_policy_computes_in_bf16_only_where_the_processor_has_it(params, monkeypatch, capable, compute):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": capable})
     tiny = params(3)
-    assert (recipe(tiny).compute, recipe(tiny).freeze_embeddings) == ("float32", False)
     larger = tiny.model_copy(update={"train": tiny.train.model_copy(update={"policy": SmolPolicy()})})
-    assert (recipe(larger).compute, recipe(larger).freeze_embeddings) == ("bfloat16", True)
+    assert (recipe(larger).compute, recipe(larger).freeze_embeddings) == (compute, True)
+    assert (recipe(tiny).compute, recipe(tiny).freeze_embeddings) == ("float32", False)

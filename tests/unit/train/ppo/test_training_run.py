@@ -1,0 +1,106 @@
+"""Two steps of the real trainer: verl, Ray, our rollout, our driver, candidates over HTTP; then on from a checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from stages.shared.errors import PipelineError
+from stages.shared.params import Params, TinyPolicy, parse_params
+from stages.shared.policy import load_policy
+from stages.shared.pool.candidate import Candidate, Descriptor
+from stages.shared.pool.serving import serve
+from stages.shared.questions import Question
+from stages.train.ppo.checkpoint import best_step, export, saved_steps
+from stages.train.ppo.curves import write_curves
+from stages.train.ppo.record import read_records
+from stages.train.ppo.stage import Inputs, ppo
+from stages.train.tiny.model import build_model
+from stages.train.tiny.tokenizer import build_tokenizer
+
+ROOT = Path(__file__).resolve().parents[4]
+pytestmark = pytest.mark.slow
+
+
+def small(profile: Any, **settings: Any) -> Params:
+    params: Params = profile(
+        "smoke",
+        steps=2,
+        questions=4,
+        episodes=2,
+        mini_batch=4,
+        micro_batch=4,
+        save_every=1,
+        validate_every=2,
+        kl=0.01,
+        **settings,
+    )
+    episode = {
+        "prompt": "compact",
+        "prompt_tokens": 256,
+        "response_tokens": 96,
+        "turn_tokens": 16,
+        "max_calls": 2,
+        "reply_tokens": 16,
+    }
+    return parse_params({**params.model_dump(), "episode": episode}, "test")
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    words = build_tokenizer()
+    folder = tmp_path / "policy"
+    build_model(TinyPolicy(width=32, layers=2), len(words), words.pad_token_id, words.eos_token_id, 0).save_pretrained(
+        folder
+    )
+    words.save_pretrained(folder)
+    return folder
+
+
+def test_two_steps_and_then_a_third(
+    tmp_path: Path, policy: Path, questions: list[Question], profile: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    params = small(profile, advantage="gae")
+    seen = tuple(Descriptor(expert.name, expert.price, 0.5) for expert in params.pool.experts if expert.seen)
+    inputs = Inputs(questions, questions[:3], seen)
+    before = set(psutil.pids())
+    folder = tmp_path / "run"
+    folder.mkdir()
+    assert ppo(params, policy, inputs, folder, tmp_path / ".pointsman") == 2
+    records = read_records(folder)
+    assert [(r.phase, r.step, r.n) for r in records] == [
+        ("train", 1, 8), ("train", 2, 8), ("validation", 0, 3), ("validation", 2, 3)
+    ]  # fmt: skip
+    write_curves(tmp_path / "curves.csv", records, folder)
+    with (tmp_path / "curves.csv").open() as file:
+        trained = [row for row in csv.DictReader(file) if row["phase"] == "train"]
+    assert all(float(row["gradient"]) > 0 and row["value_loss"] and row["kl"] for row in trained)
+    assert float(trained[0]["kl"]) == pytest.approx(0.0, abs=1e-4)
+    export(folder / "checkpoints", 2, policy, tmp_path / "out")
+    moved = load_policy(tmp_path / "out").state_dict()
+    assert any(not value.equal(moved[name]) for name, value in load_policy(policy).state_dict().items())
+    assert ours(before) == []
+
+
+def ours(before: set[int]) -> list[str]:
+    """Processes of Ray that were not there before."""
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if process.pid not in before and ("ray::" in line or "raylet" in line or "gcs_server" in line):
+            found.append(line[:80])
+    return found
