@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +68,14 @@ class Layout:
     width: int
     """Tokens of the longest row after its prompt."""
 
+    @cached_property
+    def bias(self) -> torch.Tensor:
+        """For one new token a row: 0 where it may look, -inf elsewhere; [rows, 1, 1, prompt tokens + own tokens]."""
+        prompt = torch.arange(self.longest_prompt)[None] < self.prompt_length[:, None]
+        own = torch.arange(self.width)[None] <= self.offset[:, None]
+        seen = torch.cat((prompt, own), dim=-1)
+        return torch.zeros(seen.shape).masked_fill_(~seen, float("-inf"))[:, None, None]
+
     @staticmethod
     def build(
         rows: list[int], prompts: list[int], prompt_lengths: list[int], starts: list[int], counts: list[int]
@@ -118,7 +127,7 @@ def attend_one(
     prompt = _Shared(prompts, layout, layer, queries)
     rows = _Own(own, layout, layer)
     scores = torch.cat((prompt.scores(), rows.scores(queries)), dim=-1)
-    weights = (scores + _visible(layout, scores.dtype)[:, None, None]).softmax(-1)
+    weights = (scores + layout.bias).softmax(-1)
     split = layout.longest_prompt
     return (prompt.mix(weights[..., :split]) + rows.mix(weights[..., split:])).reshape(q.shape)
 
@@ -208,15 +217,6 @@ def _write(store: Store, layout: Layout, layer: int, k: torch.Tensor, v: torch.T
     where = layout.row[layout.owner]
     store.keys[layer][where, :, layout.offset] = k
     store.values[layer][where, :, layout.offset] = v
-
-
-def _visible(layout: Layout, dtype: torch.dtype) -> torch.Tensor:
-    """Additive mask [rows, prompt tokens + own tokens]."""
-    prompt = torch.arange(layout.longest_prompt)[None] < layout.prompt_length[:, None]
-    own = torch.arange(layout.width)[None] <= layout.offset[:, None]
-    return torch.zeros(len(layout.rows), layout.longest_prompt + layout.width, dtype=dtype).masked_fill_(
-        ~torch.cat((prompt, own), dim=-1), float("-inf")
-    )
 
 
 def _pad(x: torch.Tensor, owner: torch.Tensor, place: torch.Tensor, rows: int, width: int) -> torch.Tensor:

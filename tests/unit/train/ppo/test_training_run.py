@@ -1,34 +1,25 @@
-"""Two steps of the real trainer: verl, Ray, our rollout, our driver, candidates over HTTP; then on from a checkpoint."""
+"""Two steps of the real trainer: verl and Ray, actor, critic and reference, our rollout and driver, candidates over HTTP."""
 
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-import yaml
 
-from stages.shared.errors import PipelineError
 from stages.shared.params import Params, TinyPolicy, parse_params
 from stages.shared.policy import load_policy
-from stages.shared.pool.candidate import Candidate, Descriptor
-from stages.shared.pool.serving import serve
+from stages.shared.pool.candidate import Descriptor
 from stages.shared.questions import Question
-from stages.train.ppo.checkpoint import best_step, export, saved_steps
+from stages.train.ppo.checkpoint import export
 from stages.train.ppo.curves import write_curves
 from stages.train.ppo.record import read_records
 from stages.train.ppo.stage import Inputs, ppo
 from stages.train.tiny.model import build_model
 from stages.train.tiny.tokenizer import build_tokenizer
 
-ROOT = Path(__file__).resolve().parents[4]
 pytestmark = pytest.mark.slow
 
 
@@ -67,7 +58,7 @@ def policy(tmp_path: Path) -> Path:
     return folder
 
 
-def test_two_steps_and_then_a_third(
+def test_two_steps_leave_checkpoints_curves_a_policy_and_no_process(
     tmp_path: Path, policy: Path, questions: list[Question], profile: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"
