@@ -69,7 +69,7 @@ def warm_start(
 
 
 def recipe(params: Params) -> Recipe:
-    """The tiny policy learns in fp32 and in full; a larger one keeps its embeddings, and takes bf16 where it is fast."""
+    """The tiny policy learns in full and in fp32; a larger one keeps its embeddings, and takes bf16 where that pays."""
     settings = params.train.warm_start
     tiny = params.train.policy.kind == "tiny"
     return Recipe(
@@ -82,7 +82,7 @@ def recipe(params: Params) -> Recipe:
 
 
 def has_fast_bf16(backend: Literal["cpu", "gpu"]) -> bool:
-    """Whether bf16 products are faster than fp32 ones; on a CPU without instructions for them they take 10 times as long."""
+    """Whether bf16 products are faster than fp32 ones; a CPU without instructions for them takes 10 times as long."""
     known = torch.cpu.get_capabilities()
     return backend == "gpu" or any(known.get(name, False) for name in BF16_INSTRUCTIONS)
 
