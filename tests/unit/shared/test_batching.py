@@ -134,10 +134,8 @@ async def test_a_stop_string_of_one_token_ends_a_generation_and_is_kept(words: A
     with torch.no_grad():
         model.get_input_embeddings().weight[stop] = 0.0
     async with BatchedGenerator(model, words) as generator:
-        seeds = range(40)
-        written = await asyncio.gather(*[
-            generator.generate(context, max_tokens=200, stop=("</search>",), temperature=2.0, seed=seed) for seed in seeds
-        ])  # fmt: skip
+        settings = {"max_tokens": 200, "stop": ("</search>",), "temperature": 2.0}
+        written = await asyncio.gather(*[generator.generate(context, seed=seed, **settings) for seed in range(40)])
     ended = [generation for generation in written if generation.finish == "stop"]
     assert any(generation.token_ids[-1] == stop for generation in ended)
     for generation in written:

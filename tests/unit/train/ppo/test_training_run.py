@@ -1,4 +1,4 @@
-"""Two steps of the real trainer: verl and Ray, actor, critic and reference, our rollout and driver, candidates over HTTP."""
+"""Two steps of the real trainer: verl and Ray, actor, critic, reference, rollout and driver, candidates over HTTP."""
 
 from __future__ import annotations
 
