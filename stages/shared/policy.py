@@ -42,6 +42,9 @@ def load_policy(folder: Path | str, dtype: torch.dtype | None = None) -> PreTrai
     import torch
     from transformers import AutoModelForCausalLM
 
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     path = Path(folder)
     if not any((path / name).is_file() for name in WEIGHTS):
         raise DataError(f"{path}: no {WEIGHTS[0]} in it; {_way_out(path)}")

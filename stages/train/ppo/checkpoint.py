@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.shared.errors import IntegrityError
+from stages.shared.policy import load_policy
 from stages.train.ppo.record import StepRecord
 
 if TYPE_CHECKING:
@@ -41,11 +42,8 @@ def export(checkpoints: Path, step: int, policy: Path, out: Path) -> None:
 
     verl's own merger rounds to bf16, which a policy that was trained in fp32 would notice. Raises IntegrityError.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
     weights = merged(checkpoints / f"{STEP}{step}" / "actor")
-    model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
+    model = load_policy(policy)
     missing, unexpected = model.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
     lacking = [name for name in missing if not (name.startswith("lm_head") and model.config.tie_word_embeddings)]
     if lacking or unexpected:
