@@ -6,7 +6,7 @@ Here tokens of many sequences lie in one flat list; only attention, which a call
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -60,8 +60,8 @@ class Network:
         for index, layer in enumerate(self.layers):
             x = x + self._attention(index, layer, x, cos, sin, attend)
             y = F.rms_norm(x, (x.shape[-1],), layer.post_attention_layernorm.weight, self.eps)
-            mlp = layer.mlp
-            x = x + mlp.down_proj(F.silu(mlp.gate_proj(y)) * mlp.up_proj(y))
+            gate, up = _joined(y, (layer.mlp.gate_proj, layer.mlp.up_proj)).chunk(2, dim=-1)
+            x = x + layer.mlp.down_proj(F.silu(gate) * up)
         return F.rms_norm(x, (x.shape[-1],), self.body.norm.weight, self.eps)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -74,9 +74,10 @@ class Network:
     ) -> torch.Tensor:
         own = layer.self_attn
         y = F.rms_norm(x, (x.shape[-1],), layer.input_layernorm.weight, self.eps)
-        queries = rotate(own.q_proj(y).view(-1, self.heads, self.size), cos, sin)
-        keys = rotate(own.k_proj(y).view(-1, self.kv_heads, self.size), cos, sin)
-        values = own.v_proj(y).view(-1, self.kv_heads, self.size)
+        both = self.heads + self.kv_heads
+        heads = _joined(y, (own.q_proj, own.k_proj, own.v_proj)).view(len(y), both + self.kv_heads, self.size)
+        turned, values = rotate(heads[:, :both], cos, sin), heads[:, both:]
+        queries, keys = turned[:, : self.heads], turned[:, self.heads :]
         return own.o_proj(attend(index, queries, keys, values).reshape(x.shape[0], -1))
 
 
@@ -84,3 +85,9 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     """Rotary position embedding, half-split layout (Su et al. 2021); x [N, heads, size], the rest [N, 1, size]."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def _joined(x: torch.Tensor, layers: Sequence[torch.nn.Module]) -> torch.Tensor:
+    """Several linear layers of one input as one matrix product."""
+    weight = torch.cat([layer.weight for layer in layers])
+    return F.linear(x, weight, None if layers[0].bias is None else torch.cat([layer.bias for layer in layers]))

@@ -41,7 +41,6 @@ def load_policy(folder: Path | str, dtype: torch.dtype | None = None) -> PreTrai
     """
     import torch
     from transformers import AutoModelForCausalLM
-
     from transformers.utils import logging
 
     logging.disable_progress_bar()
