@@ -63,10 +63,17 @@ def percent(topic: str, entry: RosterEntry) -> int:
 
 
 def _compact(question: str, roster: Roster) -> str:
-    def line(label: str, number: Callable[[RosterEntry], int]) -> str:
-        return f"{label} : " + " , ".join(f"{number(entry)} {entry.shown}" for entry in roster.entries)
+    """One line a topic, best candidate first, number before name; then prices and latencies, lowest first.
 
-    rows = [line(topic, partial(percent, topic)) for topic in topics(roster)]
+    A small policy finds the best of a line by copying what follows its label, where comparing numbers would take it
+    far longer to learn.
+    """
+
+    def line(label: str, number: Callable[[RosterEntry], int], *, highest_first: bool = False) -> str:
+        ranked = sorted(roster.entries, key=number, reverse=highest_first)
+        return f"{label} : " + " , ".join(f"{number(entry)} {entry.shown}" for entry in ranked)
+
+    rows = [line(topic, partial(percent, topic), highest_first=True) for topic in topics(roster)]
     price = line("price", lambda entry: max(1, _nearest(10 * entry.descriptor.price)))
     seconds = line("seconds", lambda entry: max(1, _nearest(entry.descriptor.latency_s)))
     return "\n".join(["models", *rows, price, seconds, f"question : {question}"])

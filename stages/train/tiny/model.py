@@ -1,4 +1,4 @@
-"""The tiny policy's network: Qwen2-shaped, with copying circuits in place before the first step of pre-training.
+"""The tiny policy's network: Qwen2-shaped, with circuits in place before the first step of pre-training.
 
 Copying a name from a table is what an episode consists of, and a network of this size finds it late or never from a
 random start. Layer 0 therefore begins with a previous-token head and layer 1 with induction heads (Elhage et al. 2021,
@@ -16,12 +16,14 @@ import torch
 from stages.shared.params import TinyPolicy
 
 if TYPE_CHECKING:
-    from transformers import Qwen2ForCausalLM
+    from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 INDUCTION_HEADS = 2
 """At most; one head's size of the residual stream is taken by what the previous token was."""
 COPY_DISTANCE = 150
 """Tokens over which the rotary position of an induction head may turn by one radian."""
+HIGHEST = 100
+"""Largest number that is one token."""
 CONTEXT = 1024
 THETA = 1e6
 
@@ -56,6 +58,17 @@ def _scale(model: Qwen2ForCausalLM) -> None:
             torch.nn.init.normal_(weight, 0.0, weight.shape[1] ** -0.5 / (depth if writes else 1.0))
         elif "bias" in name:
             torch.nn.init.zeros_(weight)
+
+
+def place_numbers(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Numbers lie on a half circle in order, so that which is higher can be read off from the first step on."""
+    with torch.no_grad():
+        embedding = model.model.embed_tokens.weight
+        axes = torch.linalg.qr(torch.randn(model.config.hidden_size, 2))[0].T
+        for value in range(HIGHEST + 1):
+            angle = math.pi * value / HIGHEST
+            place = tokenizer.convert_tokens_to_ids(str(value))
+            embedding[place] += -math.cos(angle) * axes[0] + math.sin(angle) * axes[1]
 
 
 def _copying_circuit(model: Qwen2ForCausalLM) -> None:

@@ -13,7 +13,8 @@ import torch
 from stages.shared.files import atomic_folder
 from stages.shared.params import TinyPolicy
 from stages.shared.progress import Progress
-from stages.train.tiny.model import build_model
+from stages.train.tiny.model import build_model, place_numbers
+from stages.train.tiny.muon import Muon
 from stages.train.tiny.text import LESSONS, lesson_weights
 from stages.train.tiny.tokenizer import build_tokenizer
 
@@ -40,6 +41,7 @@ def prepare_tiny(policy: TinyPolicy, seed: int, folder: Path) -> None:
     """Pre-train the tiny policy and write it to `folder` (config, safetensors, tokenizer). Deterministic by seed."""
     tokenizer = build_tokenizer()
     model = build_model(policy, len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id, seed)
+    place_numbers(model, tokenizer)
     with Progress("train", total=policy.pretrain_steps, unit="pre-training steps") as progress:
         for loss in pretrain(model, tokenizer, policy, seed):
             progress.advance(1, note=f"loss {loss:.3f}")
@@ -82,7 +84,7 @@ def _optimizers(model: Qwen2ForCausalLM, rate: float) -> tuple[torch.optim.Optim
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if not (p.dim() == 2 and "embed" not in n)]
     return (
-        torch.optim.Muon(matrices, lr=rate, momentum=0.95, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+        Muon(matrices, rate),
         torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
     )
 

@@ -11,12 +11,12 @@ from stages.shared.pool.candidate import Descriptor
 QUESTION = "what is the quarry of zumako ?"
 
 
-def test_the_table_has_a_line_a_topic_with_numbers_before_names(roster: Roster) -> None:
+def test_the_table_has_a_line_a_topic_best_first_with_numbers_before_names(roster: Roster) -> None:
     assert render_prompt(QUESTION, roster, "compact") == (
         "models\n"
         "song : 10 Arlix , 0 Bomon\n"
         "stone : 95 Arlix , 25 Bomon\n"
-        "price : 4 Arlix , 1 Bomon\n"
+        "price : 1 Bomon , 4 Arlix\n"
         "seconds : 1 Arlix , 1 Bomon\n"
         "question : what is the quarry of zumako ?"
     )
