@@ -57,6 +57,7 @@ def export(checkpoints: Path, step: int, policy: Path, out: Path) -> None:
 def merged(folder: Path) -> dict[str, torch.Tensor]:
     """Whole weights from the shards of every rank. Raises IntegrityError when a rank's file is missing."""
     import torch
+    import torch.distributed.tensor
 
     files = {}
     for path in folder.glob("model_world_size_*_rank_*.pt"):
@@ -65,7 +66,7 @@ def merged(folder: Path) -> dict[str, torch.Tensor]:
             files[int(match[2])] = (int(match[1]), path)
     if not files or sorted(files) != list(range(files[next(iter(files))][0])):
         raise IntegrityError(f"{folder}: the files of ranks {sorted(files)} are not a whole checkpoint; train again")
-    shards = [torch.load(files[rank][1], map_location="cpu", weights_only=False) for rank in sorted(files)]
+    shards = [torch.load(files[rank][1], map_location="cpu", weights_only=True) for rank in sorted(files)]
     return {name: _join([shard[name] for shard in shards]) for name in shards[0]}
 
 

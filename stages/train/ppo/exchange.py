@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -107,28 +107,33 @@ class ExchangeClient:
         self._waiting[order.key] = future
         self._orders.append(order)
         if self._poster is None or self._poster.done():
-            self._poster = asyncio.create_task(self._post())
+            self._poster = self._start(self._post())
         output: Output = await future
         return output
 
     async def _post(self) -> None:
-        try:
-            self._server = self._server or await self._acquire()
-            while self._orders:
-                await asyncio.sleep(POST_S)
-                orders, self._orders = self._orders, []
-                await self._server.post.remote(self._worker, orders)
-                if self._fetcher is None or self._fetcher.done():
-                    self._fetcher = asyncio.create_task(self._fetch())
-        except Exception as error:  # noqa: BLE001  (whatever Ray raises must reach the episodes that wait)
-            self._fail(error)
+        self._server = self._server or await self._acquire()
+        while self._orders:
+            await asyncio.sleep(POST_S)
+            orders, self._orders = self._orders, []
+            await self._server.post.remote(self._worker, orders)
+            if self._fetcher is None or self._fetcher.done():
+                self._fetcher = self._start(self._fetch())
 
     async def _fetch(self) -> None:
-        try:
-            while self._waiting:
-                for parcel in await self._server.fetch.remote(self._worker):
-                    self._deliver(parcel)
-        except Exception as error:  # noqa: BLE001  (as above)
+        while self._waiting:
+            for parcel in await self._server.fetch.remote(self._worker):
+                self._deliver(parcel)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task whose failure, whatever Ray raised, reaches the episodes that wait."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
             self._fail(error)
 
     def _deliver(self, parcel: Parcel) -> None:
@@ -141,7 +146,7 @@ class ExchangeClient:
             made = parcel.generation
             future.set_result(Output(made.token_ids, made.log_probs, made.finish))
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             if not future.done():
