@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from stages.shared.params import TinyPolicy
+from stages.shared.sandbox.lexicon import RELATIONS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
@@ -24,6 +25,8 @@ COPY_DISTANCE = 150
 """Tokens over which the rotary position of an induction head may turn by one radian."""
 HIGHEST = 100
 """Largest number that is one token."""
+RELATEDNESS = 0.8
+"""Share of its domain's vector that a relation's word begins with."""
 CONTEXT = 1024
 THETA = 1e6
 
@@ -69,6 +72,21 @@ def place_numbers(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -
             angle = math.pi * value / HIGHEST
             place = tokenizer.convert_tokens_to_ids(str(value))
             embedding[place] += -math.cos(angle) * axes[0] + math.sin(angle) * axes[1]
+
+
+def relate_words(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    """The words of a relation begin near their domain, as word vectors of a larger corpus would put them."""
+    embedding = model.model.embed_tokens.weight
+    domains: dict[str, set[str]] = {}
+    for relation in RELATIONS:
+        for word in " ".join(relation.phrasings).split():
+            domains.setdefault(word, set()).add(relation.domain)
+    with torch.no_grad():
+        for word, near in domains.items():
+            centre = torch.stack([embedding[tokenizer.convert_tokens_to_ids(domain)] for domain in sorted(near)]).mean(
+                0
+            )
+            embedding[tokenizer.convert_tokens_to_ids(word)] += RELATEDNESS * centre
 
 
 def _copying_circuit(model: Qwen2ForCausalLM) -> None:

@@ -13,7 +13,7 @@ import torch
 from stages.shared.files import atomic_folder
 from stages.shared.params import TinyPolicy
 from stages.shared.progress import Progress
-from stages.train.tiny.model import build_model, place_numbers
+from stages.train.tiny.model import build_model, place_numbers, relate_words
 from stages.train.tiny.muon import Muon
 from stages.train.tiny.text import LESSONS, lesson_weights
 from stages.train.tiny.tokenizer import build_tokenizer
@@ -42,6 +42,7 @@ def prepare_tiny(policy: TinyPolicy, seed: int, folder: Path) -> None:
     tokenizer = build_tokenizer()
     model = build_model(policy, len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id, seed)
     place_numbers(model, tokenizer)
+    relate_words(model, tokenizer)
     with Progress("train", total=policy.pretrain_steps, unit="pre-training steps") as progress:
         for loss in pretrain(model, tokenizer, policy, seed):
             progress.advance(1, note=f"loss {loss:.3f}")

@@ -142,14 +142,16 @@ def table(rng: random.Random) -> list[Segment]:
 
 
 def topics(rng: random.Random) -> list[Segment]:
-    """Questions, and the topic and the query of their first hop."""
+    """What words belong to which topic: of single phrases, then of whole questions and the query of their first hop."""
     segments: list[Segment] = []
-    for _ in range(4):
+    for relation in rng.sample(RELATIONS, 8):
+        segments += [(f"the {rng.choice(relation.phrasings)} of {name(rng)} topic", False), (relation.domain, True)]
+    for _ in range(3):
         chain = draw_chain(rng.choice((1, 1, 2, 3)), rng)
         first = chain[0]
         segments += [
-            (f"question : {whole_question(chain, rng)}", False),
-            (f"topic {first.relation.domain} : {first.query} <answer>", True),
+            (f"question : {whole_question(chain, rng)} topic", False),
+            (f"{first.relation.domain} : {first.query} <answer>", True),
         ]
     return segments
 
@@ -231,7 +233,7 @@ LESSONS: tuple[Lesson, ...] = (copying, facts, table, topics, comparisons, episo
 def lesson_weights(progress: float) -> tuple[float, ...]:
     """How often each lesson is drawn when that share of pre-training is done: copying first, episodes last."""
     if progress < 0.1:
-        return (0.55, 0.2, 0.1, 0.1, 0.05, 0.0)
+        return (0.5, 0.1, 0.15, 0.2, 0.05, 0.0)
     if progress < 0.25:
-        return (0.25, 0.15, 0.25, 0.1, 0.05, 0.2)
-    return (0.04, 0.06, 0.25, 0.06, 0.04, 0.55)
+        return (0.2, 0.1, 0.3, 0.2, 0.05, 0.15)
+    return (0.03, 0.05, 0.25, 0.1, 0.05, 0.52)
