@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FAMILIES = ("llama", "qwen2")
+JOINING_PAYS = 512
+"""Tokens from which on copying weights side by side costs less than it saves."""
 Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(layer, queries [N, heads, size], keys [N, kv heads, size], values) -> [N, heads, size]."""
 
@@ -88,6 +90,8 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 
 
 def _joined(x: torch.Tensor, layers: Sequence[torch.nn.Module]) -> torch.Tensor:
-    """Several linear layers of one input as one matrix product."""
+    """Several linear layers of one input, as one product where there are enough tokens to pay for the joining."""
+    if len(x) < JOINING_PAYS:
+        return torch.cat([layer(x) for layer in layers], dim=-1)
     weight = torch.cat([layer.weight for layer in layers])
     return F.linear(x, weight, None if layers[0].bias is None else torch.cat([layer.bias for layer in layers]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.shared.errors import PipelineError, TransientError
+from stages.shared import errors
+from stages.shared.errors import PipelineError
 from stages.shared.params import Params
 from stages.shared.progress import Progress
 from stages.train.ppo.config import Paths, compose
@@ -28,6 +30,8 @@ ROOT = Path(__file__).resolve().parents[3]
 POLL_S = 0.3
 TAIL = 15
 """Lines of verl's log shown with a failure."""
+_OURS = re.compile(r"stages\.shared\.errors\.(\w+): (.*)")
+_RAISED = re.compile(r"[\w.]*(Error|Exception)\b.*:")
 TRACKER = "latest_checkpointed_iteration.txt"
 
 
@@ -138,14 +142,17 @@ def _trained(folder: Path) -> list[StepRecord]:
 
 
 def _failure(log: Path, begins: int, code: int) -> PipelineError:
-    """The last lines that say something, and where the rest is."""
+    """What a process of the run raised, in its own words where it is an error of ours; else the end of the log."""
     with log.open("rb") as file:
         file.seek(begins)
-        text = file.read().decode("utf-8", errors="replace")
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "Error" in line and "FutureWarning" not in line]
-    told = "\n  ".join(dict.fromkeys([*errors[-3:], *lines[-TAIL:]]))
-    kind = TransientError if any("TransientError" in line for line in errors) else PipelineError
-    return kind(
+        lines = [line.rstrip() for line in file.read().decode("utf-8", errors="replace").splitlines() if line.strip()]
+    for line in reversed(lines):
+        found = _OURS.search(line)
+        kind = getattr(errors, found[1], None) if found else None
+        if found and isinstance(kind, type) and issubclass(kind, PipelineError):
+            return kind(f"training stopped: {found[2]} (see {log})")
+    raised = [line for line in lines if _RAISED.match(line)]
+    told = "\n  ".join(dict.fromkeys([*raised[-3:], *lines[-TAIL:]]))
+    return PipelineError(
         f"training ended with code {code}; nothing up to the last checkpoint is lost. The end of {log}:\n  {told}"
     )

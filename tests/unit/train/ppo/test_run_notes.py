@@ -14,13 +14,14 @@ import psutil
 import pytest
 import torch
 
-from stages.shared.errors import IntegrityError
+from stages.shared.errors import IntegrityError, TransientError
 from stages.shared.params import TinyPolicy
 from stages.shared.policy import load_policy, load_tokenizer
 from stages.train.ppo.checkpoint import best_step, export, saved_steps
 from stages.train.ppo.curves import train_metrics, write_curves
 from stages.train.ppo.processes import end, running
 from stages.train.ppo.record import NOTES, StepRecord, append_record, read_records
+from stages.train.ppo.run import _failure
 from stages.train.tiny.model import build_model
 from stages.train.tiny.tokenizer import build_tokenizer
 
@@ -133,3 +134,26 @@ def test_ending_a_child_that_has_ended_is_quiet(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", "pass"], start_new_session=True)
     child.wait()
     end(child)
+
+
+def test_a_failure_is_told_in_the_words_of_the_process_that_failed(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    log.write_text("an older run\n")
+    begins = log.stat().st_size
+    with log.open("a") as file:
+        file.write("ray.exceptions.RayTaskError(TransientError): ray::TaskRunner.run() (pid=1)\n")
+        file.write("stages.shared.errors.TransientError: step 3: every episode met a failing candidate\n")
+        file.write("Set the environment variable HYDRA_FULL_ERROR=1 for a complete stack trace.\n")
+    told = _failure(log, begins, 1)
+    assert isinstance(told, TransientError)
+    assert "step 3: every episode met a failing candidate" in str(told)
+    assert str(log) in str(told)
+
+
+def test_a_failure_of_verl_shows_what_was_raised_and_the_end_of_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    log.write_text("\n".join(["RuntimeError: out of luck", *(f"noise {i}" for i in range(40))]))
+    told = str(_failure(log, 0, 1))
+    assert "out of luck" in told
+    assert "noise 39" in told
+    assert "noise 3\n" not in told
