@@ -65,7 +65,7 @@ def draw_roster(rng: random.Random) -> Roster:
         low, high = ((5, 45), (40, 70), (60, 80))[0 if kind < 0.6 else 1 if kind < 0.8 else 2]
         skill: dict[str, int] = {domain: rng.randint(low, high) for domain in DOMAINS}
         for domain in rng.sample(DOMAINS, rng.choice((0, 1, 1, 2))):
-            skill[domain] = rng.randint(70, 100)
+            skill[domain] = rng.randrange(70, 101, 5)
         measured = {domain: TopicSkill(em=value / 100, f1=value / 100, n=50) for domain, value in skill.items()}
         descriptor = Descriptor(label, rng.uniform(0.1, 1.5), rng.uniform(1, 9), measured)
         entries.append(RosterEntry(label, label, descriptor))
