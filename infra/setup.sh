@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"  # a company's own certificate authority is trusted as pip trusts it
 VENV=.venv
 UV_VERSION=0.13.9
 TORCH_VERSION=2.13.0
