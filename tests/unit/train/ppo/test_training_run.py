@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,6 @@ def test_two_steps_leave_checkpoints_curves_a_policy_and_no_process(
     params = small(profile, advantage="gae")
     seen = tuple(Descriptor(expert.name, expert.price, 0.5) for expert in params.pool.experts if expert.seen)
     inputs = Inputs(questions, questions[:3], seen)
-    before = set(psutil.pids())
     folder = tmp_path / "run"
     folder.mkdir()
     assert ppo(params, policy, inputs, folder, tmp_path / ".pointsman") == 2
@@ -84,14 +85,14 @@ def test_two_steps_leave_checkpoints_curves_a_policy_and_no_process(
     export(folder / "checkpoints", 2, policy, tmp_path / "out")
     moved = load_policy(tmp_path / "out").state_dict()
     assert any(not value.equal(moved[name]) for name, value in load_policy(policy).state_dict().items())
-    assert ours(before) == []
+    assert ours(home) == []
 
 
-def ours(before: set[int]) -> list[str]:
-    """Processes of Ray that were not there before."""
+def ours(home: Path) -> list[str]:
+    """Processes that were started in this home and still live."""
     found = []
     for process in psutil.process_iter(["pid", "cmdline"]):
-        line = " ".join(process.info["cmdline"] or [])
-        if process.pid not in before and ("ray::" in line or "raylet" in line or "gcs_server" in line):
-            found.append(line[:80])
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get("HOME") == str(home):
+                found.append(" ".join(process.info["cmdline"] or [])[:80])
     return found
