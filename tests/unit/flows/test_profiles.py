@@ -10,6 +10,7 @@ import pytest
 from flows.profiles import profile_names, use_profile
 from stages.shared.errors import ConfigurationError
 from stages.shared.params import DATASETS, load_params
+from stages.shared.sandbox.lexicon import CANDIDATE_NAMES
 
 ROOT = Path(__file__).resolve().parents[3]
 WANTED = ("local", "paper-llama", "paper-qwen", "sandbox", "smoke")
@@ -89,3 +90,11 @@ def test_a_profile_that_does_not_parse_leaves_params_yaml_alone(folder: Path) ->
     with pytest.raises(ConfigurationError, match="surprise: unknown key"):
         use_profile(folder, "broken")
     assert load_params(folder / "params.yaml").profile_name == "sandbox"
+
+
+@pytest.mark.parametrize("name", ["sandbox", "smoke"])
+def test_the_tiny_policy_can_read_every_simulated_expert_s_name(name: str) -> None:
+    """Its tokenizer spells other names letter by letter, and a policy of this size cannot copy those."""
+    pool = profile(name).pool
+
+    assert {expert.name for expert in pool.experts} <= set(CANDIDATE_NAMES)
