@@ -23,7 +23,7 @@ def fetch_policy(policy: HubPolicy) -> Path:
     """
     from httpx import HTTPError
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     name = f"{policy.repo} at {policy.revision[:12]}"
     say(f"train: fetching {name}")
@@ -35,6 +35,8 @@ def fetch_policy(policy: HubPolicy) -> Path:
         ) from error
     except HfHubHTTPError as error:
         raise _refused(name, error.response.status_code if error.response is not None else None, error) from error
+    except OfflineModeIsEnabled as error:
+        raise ConfigurationError(f"train.policy: {name} is not in the hub's cache: {error}") from error
     except (LocalEntryNotFoundError, HTTPError) as error:
         raise TransientError(f"train.policy: {name} cannot be fetched: {_first_line(error)}; try again when the hub "
                              "answers (HF_ENDPOINT names another one)") from error  # fmt: skip

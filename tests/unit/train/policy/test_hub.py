@@ -99,10 +99,10 @@ except PipelineError as error:
 """
 
 
-def fetch(endpoint, tmp_path) -> str:
+def fetch(endpoint, tmp_path, **more) -> str:
     """What a fresh process says, since the hub's client reads its environment once."""
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1",
-                "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}  # fmt: skip
+                "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1", **more}  # fmt: skip
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "run")]
     done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -145,6 +145,11 @@ def test_a_repository_without_safetensors_is_refused(hub, tmp_path):
 
 def test_a_hub_that_does_not_answer_is_a_transient_failure(tmp_path):
     assert fetch("http://127.0.0.1:9", tmp_path).startswith("transient: train.policy: someone/small-model")
+
+
+def test_a_client_that_is_told_to_stay_offline_says_which_variable_told_it(hub, tmp_path):
+    endpoint, _ = hub()
+    assert "unset the `HF_HUB_OFFLINE` environment variable" in fetch(endpoint, tmp_path, HF_HUB_OFFLINE="1")
 
 
 @pytest.mark.parametrize("revision", ["main", "", "abc123"])
