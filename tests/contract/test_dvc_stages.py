@@ -16,6 +16,10 @@ from stages.shared.params import Params
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS = ROOT / "stages" / "shared" / "params"
+CATALOGUES = (PARAMS / "__init__.py", PARAMS / "whole.py")
+"""They name every section of params.yaml. A room needs of these only what it reads: a parameter of publishing, added
+or reworded, must not make the training stale."""
 MODULE = re.compile(r"stages\.shared(\.\w+)+")
 
 
@@ -32,21 +36,36 @@ def modules_named_in(path: Path) -> Iterator[str]:
 
 
 @cache
+def handed_on(package: Path) -> dict[str, str]:
+    """The names that a package's `__init__` hands on, and the module that each comes from."""
+    init = package / "__init__.py"
+    nodes = ast.parse(init.read_text(encoding="utf-8")).body if init.is_file() else []
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+def file_of(name: str) -> Path | None:
+    """The file that says what a dotted name is; None where there is none, or an empty one."""
+    base = ROOT.joinpath(*name.split("."))
+    if base.name in handed_on(base.parent):
+        return file_of(handed_on(base.parent)[base.name])
+    files = (base.with_suffix(".py"), base / "__init__.py")
+    return next((file for file in files if file.is_file() and file.stat().st_size), None)
+
+
+@cache
 def shared_files(path: Path) -> frozenset[Path]:
-    """The files of `stages/shared` that a file needs directly; packages count when their `__init__` says something."""
-    found = set()
-    for name in modules_named_in(path):
-        if not name.startswith("stages.shared"):
-            continue
-        base = ROOT.joinpath(*name.split("."))
-        files = (base.with_suffix(".py"), base / "__init__.py")
-        found |= {file for file in files if file.is_file() and file.stat().st_size}
-    return frozenset(found)
+    """The files of `stages/shared` that a file needs directly."""
+    if path in CATALOGUES:
+        return frozenset()
+    names = [name for name in modules_named_in(path) if name.startswith("stages.shared.")]
+    return frozenset(file for name in names if (file := file_of(name)))
 
 
 def needed(stage: str) -> list[str]:
     """Every file of `stages/shared` that a room needs, directly or through another, relative to the repository."""
-    todo, seen = [*(ROOT / "stages" / stage).rglob("*.py")], set()
+    seen = {PARAMS / f"{name}.py" for name in sections(stage)} & {*PARAMS.iterdir()}
+    todo = [*(ROOT / "stages" / stage).rglob("*.py"), *seen]
     while todo:
         for file in shared_files(todo.pop()) - seen:
             seen.add(file)

