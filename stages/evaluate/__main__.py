@@ -13,6 +13,7 @@ from stages.evaluate.episodes import write_episodes
 from stages.evaluate.marking import load_marker
 from stages.evaluate.measure import Measurement, make_lines
 from stages.evaluate.metrics import AVERAGE, ROUTER, Evaluation, Measured, evaluate
+from stages.evaluate.own import Tariff
 from stages.evaluate.player import Player
 from stages.evaluate.records import read_records
 from stages.evaluate.replies import RememberingPool
@@ -66,7 +67,9 @@ async def _play(
         contest = Contest(questions, make_lines(descriptors, pool.candidates), records, params.evaluate, minilm, marker)
         with Progress("evaluate", total=contest.size, unit="episodes") as progress:
             in_flight = params.evaluate.batch
-            return await contest.run(Measurement(trained, base, questions, in_flight=in_flight, progress=progress))
+            tariff = Tariff(params.evaluate.router_prompt_price, params.evaluate.router_price)
+            measurement = Measurement(trained, base, questions, tariff, in_flight=in_flight, progress=progress)
+            return await contest.run(measurement)
 
 
 async def _player(stack: AsyncExitStack, folder: Path, params: Params, pool: Pool) -> Player:

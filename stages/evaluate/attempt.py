@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from stages.evaluate.own import Own, Tariff
 from stages.shared.episode.types import Episode
 from stages.shared.questions import Question
 
@@ -20,12 +21,14 @@ class Attempt:
     """The answer that it gives; "" for none."""
     cost: float
     """Millionths of a dollar, completion tokens of the candidates (the paper's cost)."""
-    cost_total: float
+    cost_calls: float
     """Millionths of a dollar, prompt tokens of the candidates included."""
     called: tuple[str, ...]
     """The candidate behind each call, in order."""
-    own_tokens: int
-    """Tokens that the policy itself wrote."""
+    own: Own
+    """What the policy itself read and wrote."""
+    choosing: Own
+    """The part of `own` up to the first call, without the prompt."""
     faults: tuple[str, ...]
     transcript: str
 
@@ -33,6 +36,26 @@ class Attempt:
     def calls(self) -> int:
         """How many candidates' replies were paid for."""
         return len(self.called)
+
+    @property
+    def cost_total(self) -> float:
+        """Millionths of a dollar: prompt tokens of the candidates and the policy's own tokens included."""
+        return self.cost_calls + self.own.cost
+
+    @property
+    def own_cost(self) -> float:
+        """Of `cost_total`, that of the policy's own tokens."""
+        return self.own.cost
+
+    @property
+    def own_tokens(self) -> int:
+        """Tokens that the policy wrote."""
+        return self.own.written
+
+    @property
+    def own_read(self) -> int:
+        """Tokens that the policy read."""
+        return self.own.read
 
 
 @dataclass(frozen=True)
@@ -53,15 +76,16 @@ class Result(Attempt):
         return cls(**known, method=method, pool=pool, em=em, f1=f1)
 
 
-def from_episode(question: Question, episode: Episode) -> Attempt:
-    """The attempt that an episode is."""
+def from_episode(question: Question, episode: Episode, tariff: Tariff, *, scripted: bool = False) -> Attempt:
+    """The attempt that an episode is. `scripted`: its first turn was written for the policy, which only read it."""
     return Attempt(
         question=question,
         prediction=(episode.answer or "").strip(),
         cost=episode.cost,
-        cost_total=sum(call.cost_total for call in episode.calls),
+        cost_calls=sum(call.cost_total for call in episode.calls),
         called=tuple(call.name for call in episode.calls),
-        own_tokens=sum(episode.response_mask),
+        own=tariff.own(episode, scripted=scripted),
+        choosing=tariff.choosing(episode),
         faults=episode.faults,
         transcript="\n".join(
             part for turn in episode.turns for part in (turn.text.strip(), turn.observation.strip()) if part

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stages.evaluate.attempt import Attempt, Result
 from stages.evaluate.marking import Marker
@@ -35,8 +35,15 @@ class Contest:
     def size(self) -> int:
         """Episodes and calls to come, for a progress bar."""
         widest = self.lines[-1]
-        episodes = len(self.questions) * (len(widest.names) + 2 + 2 * len(self.lines))
+        episodes = len(self.questions) * (len(widest.names) + 1 + 2 * len(self.lines) + len(self.forced))
         return episodes + len(distinct_parts(self.questions)) * len(widest.names)
+
+    @property
+    def forced(self) -> tuple[str, ...]:
+        """The seen candidates onto which the trained policy is forced, one after the other."""
+        names = self.lines[0].names
+        strongest = best_measured(self.records, names)
+        return {"best": (strongest,), "all": names, "none": ()}[self.params.forced]
 
     async def run(self, measurement: Measurement) -> list[Result]:
         """Every method's result for every question."""
@@ -45,9 +52,10 @@ class Contest:
         results: list[Result] = []
         for line in self.lines:
             results += await self._line(measurement, line, table, alone)
-        strongest = best_measured(self.records, self.lines[0].names)
-        forced = await measurement.forced(self.lines[0], strongest)
-        return [*results, *self.marker.mark(f"forced:{strongest}", "seen", forced)]
+        for candidate in self.forced:
+            attempts = await measurement.forced(self.lines[0], candidate)
+            results += self.marker.mark(f"forced:{candidate}", "seen", attempts)
+        return results
 
     async def _line(self, measurement: Measurement, line: Line, table: Table, alone: Sequence[Attempt]) -> list[Result]:
         before = await measurement.before_ppo(line)
@@ -82,7 +90,7 @@ class Contest:
         for name in line.names:
             call = table.calls[question.id, name]
             right = exact[question.id, name] or tells(question, call.reply)
-            direct.append(Probe(name, right, call.attempt.cost, call.attempt.cost_total))
+            direct.append(Probe(name, right, call.attempt.cost, call.attempt.cost_calls))
         parts = [[table.parts[part.question, name] for name in line.names] for part in question.parts]
         return best_attempt(question, direct, parts)
 
@@ -98,8 +106,12 @@ def tells(question: Question, reply: str) -> bool:
 
 
 def prompted(before: Sequence[Attempt], table: Table, alone: Sequence[Attempt]) -> list[Attempt]:
-    """Prompt LLM: the candidate that the base policy names first gets the question; without one, it is alone."""
-    return [
-        table.attempt(episode.question, episode.called[0]) if episode.called else direct
+    """Prompt LLM: the candidate that the base policy names first gets the question; without one, it is alone.
+
+    What the policy wrote to choose is its own cost beside that of answering.
+    """
+    pairs = [
+        (episode, table.attempt(episode.question, episode.called[0]) if episode.called else direct)
         for episode, direct in zip(before, alone, strict=True)
     ]
+    return [replace(found, own=found.own + episode.choosing) for episode, found in pairs]

@@ -28,12 +28,15 @@ SCHEMA = pa.schema(
         ("cost_total", pa.float64()),
         ("calls", pa.int64()),
         ("called", pa.list_(pa.string())),
+        ("own_cost", pa.float64()),
         ("own_tokens", pa.int64()),
+        ("own_read", pa.int64()),
         ("faults", pa.list_(pa.string())),
         ("transcript", pa.string()),
     ]
 )
-"""Costs are millionths of a dollar; `called` names the candidate behind each call, in order."""
+"""Costs are millionths of a dollar; `own_*` is what the policy itself wrote, read and cost; `called` names the
+candidate behind each call, in order."""
 
 
 def write_episodes(path: Path, results: Iterable[Result]) -> None:
@@ -52,5 +55,6 @@ def _row(result: Result) -> dict[str, object]:
         "hops": question.hops,
         "prediction": result.prediction, "em": result.em, "f1": result.f1, "cost": result.cost,
         "cost_total": result.cost_total, "calls": result.calls, "called": list(result.called),
-        "own_tokens": result.own_tokens, "faults": list(result.faults), "transcript": result.transcript,
+        "own_cost": result.own_cost, "own_tokens": result.own_tokens, "own_read": result.own_read,
+        "faults": list(result.faults), "transcript": result.transcript,
     }  # fmt: skip

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from stages.evaluate.attempt import Attempt, PoolName, from_episode
 from stages.evaluate.oracle import Probe
+from stages.evaluate.own import Tariff
 from stages.evaluate.player import Player, redirect
 from stages.shared.episode.roster import make_roster
 from stages.shared.episode.types import Episode, Roster
@@ -80,11 +81,13 @@ class Measurement:
     """Plays the methods. `trained` is the router, `base` the policy before PPO, which answers for the baselines."""
 
     def __init__(
-        self, trained: Player, base: Player, questions: Sequence[Question], *, in_flight: int, progress: Progress
-    ) -> None:
+        self, trained: Player, base: Player, questions: Sequence[Question], tariff: Tariff, *, in_flight: int,
+        progress: Progress,
+    ) -> None:  # fmt: skip
         self._trained = trained
         self._base = base
         self._questions = questions
+        self._tariff = tariff
         self._slots = asyncio.Semaphore(in_flight)
         self._progress = progress
 
@@ -97,7 +100,7 @@ class Measurement:
         async def call(pair: tuple[Question, str]) -> Call:
             """One question with one candidate."""
             question, name = pair
-            return _single(question, name, await self._base.answer_with(question, name, rosters[name]))
+            return self._single(question, name, await self._base.answer_with(question, name, rosters[name]))
 
         calls = await self._each("single calls", pairs, call)
         probes = await self._each("parts of questions", parts, lambda pair: _probe(self._base.pool, *pair))
@@ -128,9 +131,17 @@ class Measurement:
     async def _episodes(self, note: str, play: Callable[[Question], Awaitable[Episode]]) -> list[Attempt]:
         async def attempt(question: Question) -> Attempt:
             """One question played."""
-            return from_episode(question, await play(question))
+            return from_episode(question, await play(question), self._tariff)
 
         return await self._each(note, self._questions, attempt)
+
+    def _single(self, question: Question, name: str, episode: Episode) -> Call:
+        if len(episode.calls) != 1:
+            raise ConfigurationError(
+                f"the call of {name} with {question.dataset} question {question.id} did not survive the policy's "
+                "tokenizer or does not fit its context; rename the candidate, or raise episode.response_tokens"
+            )
+        return Call(from_episode(question, episode, self._tariff, scripted=True), episode.calls[0].reply.text)
 
     async def _each(self, note: str, items: Sequence[S], work: Callable[[S], Awaitable[T]]) -> list[T]:
         async def one(item: S) -> T:
@@ -151,15 +162,6 @@ class Measurement:
 def distinct_parts(questions: Sequence[Question]) -> list[SubQuestion]:
     """Every part of a multi-hop question, once."""
     return list({part.question: part for question in questions for part in question.parts}.values())
-
-
-def _single(question: Question, name: str, episode: Episode) -> Call:
-    if len(episode.calls) != 1:
-        raise ConfigurationError(
-            f"the call of {name} with {question.dataset} question {question.id} did not survive the policy's "
-            "tokenizer or does not fit its context; rename the candidate, or raise episode.response_tokens"
-        )
-    return Call(from_episode(question, episode), episode.calls[0].reply.text)
 
 
 async def _probe(pool: Pool, part: SubQuestion, name: str) -> Probe:

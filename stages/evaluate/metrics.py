@@ -16,6 +16,8 @@ from stages.shared.questions import Question
 
 AVERAGE = "average"
 ROUTER = "router"
+FIELDS = ("em", "f1", "cost", "cost_total", "own_cost", "own_tokens", "own_read", "calls")
+"""What is averaged of a result."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,13 @@ class Cell:
     cost_low: float
     cost_high: float
     cost_total: float
-    """Prompt tokens of the candidates included."""
+    """Prompt tokens of the candidates and the policy's own tokens included."""
+    own_cost: float
+    """Of `cost_total`, that of the policy's own tokens, by `evaluate.router_price` and `router_prompt_price`."""
     own_tokens: float
-    """Tokens that the policy wrote a question; they run on the user's own machine and have no price here."""
+    """Tokens that the policy wrote a question."""
+    own_read: float
+    """Tokens that the policy read a question."""
     calls: float
     n: int
     """Questions, every one of the test set."""
@@ -146,9 +152,7 @@ class Measured:
 
 def method_cells(measured: Measured, method: str, resamples: Resamples) -> dict[str, Cell]:
     """A method's cell for each set and for `average`, the unweighted mean of the sets."""
-    columns = {
-        field: measured.values(method, field) for field in ("em", "f1", "cost", "cost_total", "own_tokens", "calls")
-    }
+    columns = {field: measured.values(method, field) for field in FIELDS}
     cells = {
         name: _cell({field: resamples.mean(name, values[name]) for field, values in columns.items()}, n)
         for name, n in measured.sizes.items()
@@ -213,5 +217,6 @@ def _cell(fields: Mapping[str, Interval], n: int) -> Cell:
     return Cell(
         em=em.value, em_low=em.low, em_high=em.high, f1=f1.value, f1_low=f1.low, f1_high=f1.high,
         cost=cost.value, cost_low=cost.low, cost_high=cost.high, cost_total=fields["cost_total"].value,
-        own_tokens=fields["own_tokens"].value, calls=fields["calls"].value, n=n,
+        own_cost=fields["own_cost"].value, own_tokens=fields["own_tokens"].value, own_read=fields["own_read"].value,
+        calls=fields["calls"].value, n=n,
     )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stages.evaluate.attempt import Attempt
+from stages.evaluate.own import Own
 from stages.shared.questions import Question
 
 
@@ -17,7 +18,8 @@ class Probe:
     right: bool
     """Whether the reply holds a gold answer, or the base policy drew one from it."""
     cost: float
-    cost_total: float
+    cost_calls: float
+    """Prompt tokens included; an oracle's own tokens cost nothing."""
 
 
 def best_attempt(question: Question, direct: Sequence[Probe], parts: Sequence[Sequence[Probe]]) -> Attempt:
@@ -36,9 +38,10 @@ def best_attempt(question: Question, direct: Sequence[Probe], parts: Sequence[Se
         question=question,
         prediction=question.answers[0] if ways else "",
         cost=sum(probe.cost for probe in best),
-        cost_total=sum(probe.cost_total for probe in best),
+        cost_calls=sum(probe.cost_calls for probe in best),
         called=tuple(probe.candidate for probe in best),
-        own_tokens=0,
+        own=Own(),
+        choosing=Own(),
         faults=(),
         transcript="",
     )

@@ -11,6 +11,7 @@ import pytest
 
 from stages.evaluate.attempt import PoolName, Result
 from stages.evaluate.metrics import Evaluation, Measured, evaluate
+from stages.evaluate.own import Own
 from stages.evaluate.statistics import Resamples
 from stages.shared.params import DATASETS, Params, load_params
 from stages.shared.pool.candidate import Descriptor, TopicSkill
@@ -19,6 +20,12 @@ from stages.shared.questions import Question, SubQuestion
 ROOT = Path(__file__).resolve().parents[3]
 SEEN, EVERY = ("Arlix", "Bomon"), ("Arlix", "Bomon", "Guvex")
 SINGLE = ("nq", "triviaqa", "popqa")
+POOLS: dict[PoolName, tuple[str, ...]] = {"seen": SEEN, "all": EVERY}
+SKILL = {
+    "router": 0.75, "direct": 0.03, "prompt-llm": 0.4, "largest-llm": 0.5, "knn": 0.55, "random": 0.3,
+    "warm-start": 0.35, "oracle": 0.95, "fixed:Arlix": 0.4, "fixed:Bomon": 0.45, "forced:Arlix": 0.42,
+}  # fmt: skip
+"""How often each method is right."""
 Make = Callable[..., Result]
 
 
@@ -79,9 +86,10 @@ def make_result() -> Make:
             question=question,
             prediction=question.answers[0] if em else "wrong",
             cost=cost,
-            cost_total=cost * 1.5,
+            cost_calls=cost * 1.5,
             called=tuple(called),
-            own_tokens=20,
+            own=Own(read=60, written=20, cost=0.5),
+            choosing=Own(),
             faults=tuple(faults),
             transcript=transcript,
             method=method,
@@ -100,69 +108,58 @@ def params() -> Params:
 
 @pytest.fixture(scope="session")
 def sample(questions: tuple[Question, ...], make_result: Make) -> Sample:
-    rng = random.Random(5)
-    skill = {
-        "router": 0.75,
-        "direct": 0.03,
-        "prompt-llm": 0.4,
-        "largest-llm": 0.5,
-        "knn": 0.55,
-        "random": 0.3,
-        "warm-start": 0.35,
-        "oracle": 0.95,
-        "fixed:Arlix": 0.4,
-        "fixed:Bomon": 0.45,
-        "forced:Arlix": 0.42,
-    }
-    names: dict[PoolName, tuple[str, ...]] = {"seen": SEEN, "all": EVERY}
-    results = []
-    for pool, candidates in names.items():
-        for method, rate in skill.items():
-            for question in questions:
-                called = [rng.choice(candidates) for _ in range(1 if question.hops == 1 else 2)]
-                transcript = (
-                    f"<think> {question.topic or 'two steps'} then look it up </think> <search> {called[0]} : "
-                    f"{question.question} </search>\n<information> it is {question.answers[0]} </information>\n"
-                    f"<think> done </think> <answer> {question.answers[0]} </answer>"
-                )
-                results.append(
-                    make_result(
-                        question,
-                        method,
-                        pool,
-                        float(rng.random() < rate),
-                        called,
-                        3 * rng.random() + rate,
-                        (),
-                        transcript,
-                    )
-                )
-    sizes = dict.fromkeys(DATASETS, 12)
+    results = make_results(questions, make_result)
+    sizes: dict[str, int] = dict.fromkeys(DATASETS, 12)
     evaluation = evaluate(
         Measured(results, questions, "seen"),
         Measured(results, questions, "all"),
-        names,
+        POOLS,
         Resamples(sizes, 500, 0.95, 7),
         synthetic=True,
         seed=7,
         count=500,
     )
-    descriptors = tuple(
-        Descriptor(
-            name,
-            0.4,
-            0.5,
-            {"stone": TopicSkill(0.9 - index / 5, 0.9, 40), "song": TopicSkill(index / 4, 0.2, 40)},
-            index < 2,
-        )
-        for index, name in enumerate(EVERY)
+    return Sample(questions, tuple(results), evaluation, make_descriptors(), make_curves(31))
+
+
+def make_results(questions: Sequence[Question], make_result: Make) -> list[Result]:
+    """Every method on every question in both pools, right as often as `SKILL` says."""
+    rng = random.Random(5)
+    results = []
+    for pool, candidates in POOLS.items():
+        for method, rate in SKILL.items():
+            for question in questions:
+                called = [rng.choice(candidates) for _ in range(1 if question.hops == 1 else 2)]
+                em, cost = float(rng.random() < rate), 3 * rng.random() + rate
+                transcript = transcript_of(question, called[0])
+                results.append(make_result(question, method, pool, em, called, cost, (), transcript))
+    return results
+
+
+def transcript_of(question: Question, called: str) -> str:
+    """A call that is answered rightly, and the answer."""
+    return (
+        f"<think> {question.topic or 'two steps'} then look it up </think> <search> {called} : "
+        f"{question.question} </search>\n<information> it is {question.answers[0]} </information>\n"
+        f"<think> done </think> <answer> {question.answers[0]} </answer>"
     )
-    steps = list(range(31))
-    curves = {
-        "step": [float(s) for s in steps],
-        "reward": [0.01 * s for s in steps],
-        "em": [min(1, 0.2 + 0.02 * s) for s in steps],
-        "format_rate": [0.9 + 0.003 * s for s in steps],
-        "calls": [1 + s / 40 for s in steps],
+
+
+def make_descriptors() -> tuple[Descriptor, ...]:
+    """Three candidates measured on two topics."""
+    skills = (
+        {"stone": TopicSkill(0.9 - index / 5, 0.9, 40), "song": TopicSkill(index / 4, 0.2, 40)}
+        for index in range(len(EVERY))
+    )
+    return tuple(Descriptor(name, 0.4, 0.5, skill, name in SEEN) for name, skill in zip(EVERY, skills, strict=True))
+
+
+def make_curves(steps: int) -> dict[str, list[float]]:
+    """Training that goes up."""
+    return {
+        "step": [float(step) for step in range(steps)],
+        "reward": [0.01 * step for step in range(steps)],
+        "em": [min(1, 0.2 + 0.02 * step) for step in range(steps)],
+        "format_rate": [0.9 + 0.003 * step for step in range(steps)],
+        "calls": [1 + step / 40 for step in range(steps)],
     }
-    return Sample(questions, tuple(results), evaluation, descriptors, curves)

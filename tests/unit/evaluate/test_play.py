@@ -17,6 +17,7 @@ from stages.evaluate.episodes import SCHEMA, write_episodes
 from stages.evaluate.marking import Marker, load_marker
 from stages.evaluate.measure import Line, Measurement, make_lines
 from stages.evaluate.metrics import Measured
+from stages.evaluate.own import Tariff
 from stages.evaluate.player import Player
 from stages.evaluate.records import Record
 from stages.evaluate.replies import RememberingPool
@@ -42,6 +43,7 @@ KNOWS = {
     "Bomon": {"what is the anthem of town one ?": "it is song two"},
     "Guvex": {question.question: f"it is {question.answers[0]}" for question in QUESTIONS},
 }
+TARIFF = Tariff(prompt_price=0.1, price=1.0)
 PRICES = {"Arlix": 1.0, "Bomon": 2.0, "Guvex": 0.5}
 DESCRIPTORS = [
     Descriptor(name, price, 0.5, {"stone": TopicSkill(0.9, 0.9, 9)}, seen=name != "Guvex")
@@ -119,15 +121,16 @@ def ones(texts: Sequence[str]) -> np.ndarray:
     return np.ones((len(texts), 1))
 
 
-def contest(lines: list[Line], marker: Marker) -> Contest:
+def contest(lines: list[Line], marker: Marker, **settings: Any) -> Contest:
     records = [Record("what is the quarry of ra ?", name, name == "Arlix", 1.0) for name in PRICES]
-    return Contest(QUESTIONS, lines, records, EvaluateParams(), ones, marker)
+    return Contest(QUESTIONS, lines, records, EvaluateParams(**settings), ones, marker)
 
 
-async def play(lines: list[Line], marker: Marker, root: Path, pool: FakePool) -> list[Any]:
+async def play(lines: list[Line], marker: Marker, root: Path, pool: FakePool, **settings: Any) -> list[Any]:
     who = player(RememberingPool(pool))
-    with Progress("evaluate", total=contest(lines, marker).size, unit="episodes", root=root) as progress:
-        found = await contest(lines, marker).run(Measurement(who, who, QUESTIONS, in_flight=8, progress=progress))
+    with Progress("evaluate", total=contest(lines, marker, **settings).size, unit="episodes", root=root) as progress:
+        measurement = Measurement(who, who, QUESTIONS, TARIFF, in_flight=8, progress=progress)
+        found = await contest(lines, marker, **settings).run(measurement)
         assert progress.snapshot.done == progress.snapshot.total
     return found
 
@@ -191,6 +194,30 @@ async def test_what_each_method_scores_follows_from_what_the_candidates_know(
     assert scores["oracle", "seen", "hotpotqa"] == (1.0, 2, 9.0)
     assert scores["oracle", "all", "hotpotqa"] == (1.0, 1, 1.5)
     assert scores["direct", "seen", "nq"] == (0.0, 0, 0.0)
+
+
+@pytest.mark.parametrize(("setting", "played"), [("best", {"Arlix"}), ("all", {"Arlix", "Bomon"}), ("none", set())])
+async def test_the_policy_is_forced_onto_the_candidates_that_the_parameters_name(
+    lines: list[Line], marker: Marker, tmp_path: Path, setting: str, played: set[str]
+) -> None:
+    results = await play(lines, marker, tmp_path, FakePool(), forced=setting)
+    assert {item.method for item in results if item.method.startswith("forced:")} == {f"forced:{n}" for n in played}
+
+
+async def test_the_total_cost_holds_what_the_policy_itself_read_and_wrote(
+    lines: list[Line], marker: Marker, tmp_path: Path
+) -> None:
+    results = await play(lines, marker, tmp_path, FakePool())
+    found = {(item.method, item.question.dataset): item for item in results if item.pool == "seen"}
+    router, fixed, prompted = (found[name, "nq"] for name in ("router", "fixed:Arlix", "prompt-llm"))
+    call = "<think> stone </think> <search> Arlix : what is the quarry of zu ? </search>"
+    answer = "<think> done </think> <answer> town one </answer>"
+    assert router.own_tokens == len(call + answer)
+    assert router.cost_total == pytest.approx(router.cost + 10 * 0.1 + router.own_tokens * 1.0 + router.own_read * 0.1)
+    assert fixed.own_tokens == len(answer)
+    assert fixed.own_read > router.own_read
+    assert prompted.own_tokens == len(call + answer)
+    assert found["oracle", "nq"].own_cost == 0.0
 
 
 async def test_no_question_is_put_to_a_candidate_twice(lines: list[Line], marker: Marker, tmp_path: Path) -> None:
