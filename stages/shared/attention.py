@@ -1,4 +1,8 @@
-"""Attention over keys and values in two places: a prompt that several rows share, and each row's own tokens."""
+"""Attention over keys and values in two places: a prompt that several rows share, and each row's own tokens.
+
+Nothing here lets a row's rounding depend on its neighbours, so that a generation is the same to the last bit whoever
+shares the batch: shapes that reach a product are padded to sizes from which on the CPU's kernels round alike.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,18 @@ import torch.nn.functional as F
 from stages.shared.network import Network
 
 GROWTH = 64
+"""Room for tokens comes in blocks of so many."""
+FEWEST_QUERIES = 4
+"""Products of fewer queries are padded to so many: fewer round differently."""
+PIECE = 256
+"""Values are added up over so many keys at a time: a longer sum would be cut elsewhere for a longer neighbour."""
 SPARSE = 3
 """Where fewer than one in so many stored rows is in use, copying those is cheaper than reading past the others."""
+
+
+def whole_blocks(tokens: int) -> int:
+    """At least so many tokens, in whole blocks."""
+    return -(-tokens // GROWTH) * GROWTH
 
 
 class Store:
@@ -34,7 +48,7 @@ class Store:
         have_rows, have_tokens = self.keys[0].shape[0], self.keys[0].shape[2]
         if rows <= have_rows and tokens <= have_tokens:
             return
-        shape = (max(rows, have_rows), self.heads, max(-(-tokens // GROWTH) * GROWTH, have_tokens), self.size)
+        shape = (max(rows, have_rows), self.heads, max(whole_blocks(tokens), have_tokens), self.size)
         for side in (self.keys, self.values):
             for layer, old in enumerate(side):
                 side[layer] = old.new_zeros(shape)
@@ -55,7 +69,7 @@ class Layout:
     place: torch.Tensor
     """[rows] order of the row among those of its prompt."""
     share: int
-    """Most rows that one prompt has."""
+    """Room for the rows of one prompt."""
     owner: torch.Tensor
     """[N] position in `rows` of each new token."""
     offset: torch.Tensor
@@ -65,8 +79,9 @@ class Layout:
     positions: torch.Tensor
     """[N] place in the whole sequence."""
     longest_prompt: int
+    """In whole blocks: where a row's own tokens begin decides how their weights are summed."""
     width: int
-    """Tokens of the longest row after its prompt."""
+    """Tokens of the longest row after its prompt, in whole blocks: tiny products have a kernel of their own."""
 
     @cached_property
     def bias(self) -> torch.Tensor:
@@ -75,6 +90,14 @@ class Layout:
         own = torch.arange(self.width)[None] <= self.offset[:, None]
         seen = torch.cat((prompt, own), dim=-1)
         return torch.zeros(seen.shape).masked_fill_(~seen, float("-inf"))[:, None, None]
+
+    def seen(self, most: int) -> torch.Tensor:
+        """Whether each of `most` new tokens a row may look at a key; [rows, most, prompt tokens + own tokens]."""
+        newest = torch.full((len(self.rows), most), self.width)
+        newest[self.owner, self.turn] = self.offset
+        own = torch.arange(self.width)[None, None] <= newest[:, :, None]
+        prompt = torch.arange(self.longest_prompt)[None] < self.prompt_length[:, None]
+        return torch.cat((prompt[:, None].expand(-1, most, -1), own), dim=-1)
 
     @staticmethod
     def build(
@@ -93,18 +116,18 @@ class Layout:
         offset = start[owner] + turn
         return Layout(
             rows=rows, prompts=prompts, row=torch.tensor(rows), prompt=torch.tensor(prompts), prompt_length=length,
-            place=torch.tensor(place), share=max(seen.values()), owner=owner, offset=offset, turn=turn,
-            positions=length[owner] + offset, longest_prompt=max(prompt_lengths),
-            width=int((start + count).max()),
+            place=torch.tensor(place), share=max(FEWEST_QUERIES, *seen.values()), owner=owner, offset=offset, turn=turn,
+            positions=length[owner] + offset, longest_prompt=whole_blocks(max(prompt_lengths)),
+            width=whole_blocks(int((start + count).max())),
         )  # fmt: skip
 
 
 def attend_prompts(network: Network, store: Store, prompts: Sequence[Sequence[int]], slots: Sequence[int]) -> None:
-    """Compute the keys and values of whole prompts into their slots of `store`."""
+    """Compute the keys and values of whole prompts, all of one padded length, into their slots of `store`."""
     lengths = torch.tensor([len(tokens) for tokens in prompts])
     owner = torch.repeat_interleave(torch.arange(len(prompts)), lengths)
     place = torch.arange(len(owner)) - (lengths.cumsum(0) - lengths)[owner]
-    width, where = int(lengths.max()), torch.tensor(slots)
+    width, where = whole_blocks(int(lengths.max())), torch.tensor(slots)
 
     def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Keep the keys and values, and let each token see those before it."""
@@ -141,15 +164,17 @@ def attend_many(
         torch.cat((a[layer][layout.prompt, :, : layout.longest_prompt], b[layer][layout.row, :, : layout.width]), dim=2)
         for a, b in ((prompts.keys, own.keys), (prompts.values, own.values))
     )
-    most = int(layout.turn.max()) + 1
-    queries = _pad(q, layout.owner, layout.turn, len(layout.rows), most)
-    newest = torch.full((len(layout.rows), most), layout.width)
-    newest[layout.owner, layout.turn] = layout.offset
-    after = torch.arange(layout.width)[None, None] <= newest[:, :, None]
-    before = (torch.arange(layout.longest_prompt)[None] < layout.prompt_length[:, None])[:, None].expand(-1, most, -1)
-    mask = torch.cat((before, after), dim=-1)[:, None]
-    out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
-    return out[layout.owner, :, layout.turn]
+    rows, kv = len(layout.rows), k.shape[1]
+    most = max(FEWEST_QUERIES, int(layout.turn.max()) + 1)
+    queries = _pad(q * q.shape[-1] ** -0.5, layout.owner, layout.turn, rows, most)
+    scores = queries.reshape(rows, kv, -1, q.shape[-1]) @ keys.transpose(-1, -2)
+    seen = layout.seen(most)[:, None, None]
+    weights = (
+        scores.view(rows, kv, -1, most, keys.shape[2]).masked_fill(~seen, float("-inf")).softmax(-1).view_as(scores)
+    )
+    split = layout.longest_prompt
+    out = _mix(weights[..., :split], values[..., :split, :]) + _mix(weights[..., split:], values[..., split:, :])
+    return out.view(rows, q.shape[1], most, -1)[layout.owner, :, layout.turn]
 
 
 class _Shared:
@@ -185,7 +210,7 @@ class _Shared:
         """Values weighted: [rows, kv heads, queries a kv head, size]."""
         grouped = weights.new_zeros(*self.shape, weights.shape[-1])
         grouped[self.prompt, self.place] = weights
-        return self._back(self._rows(grouped) @ self.values)
+        return self._back(_mix(self._rows(grouped), self.values))
 
 
 class _Own:
@@ -210,13 +235,21 @@ class _Own:
 
     def mix(self, weights: torch.Tensor) -> torch.Tensor:
         """Values weighted: [rows, kv heads, queries a kv head, size]."""
-        return (self._spread(weights) @ self.values)[self.row]
+        return _mix(self._spread(weights), self.values)[self.row]
 
 
 def _write(store: Store, layout: Layout, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
     where = layout.row[layout.owner]
     store.keys[layer][where, :, layout.offset] = k
     store.values[layer][where, :, layout.offset] = v
+
+
+def _mix(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """`weights` [..., keys] times `values` [..., keys, size], a piece of the keys after the other."""
+    total = weights[..., :PIECE] @ values[..., :PIECE, :]
+    for start in range(PIECE, weights.shape[-1], PIECE):
+        total = total + weights[..., start : start + PIECE] @ values[..., start : start + PIECE, :]
+    return total
 
 
 def _pad(x: torch.Tensor, owner: torch.Tensor, place: torch.Tensor, rows: int, width: int) -> torch.Tensor:

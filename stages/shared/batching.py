@@ -25,7 +25,8 @@ class BatchedGenerator:
     """Generates for many callers at once. Use as `async with BatchedGenerator(model, tokenizer) as generator`.
 
     Turns of one episode and episodes of one prompt share work, found by their tokens: callers need not say so. With a
-    `seed` in the request a generation does not depend on its neighbours, but for rounding in the last bits.
+    `seed` in the request a generation does not depend on its neighbours; on a CPU not even in its last bits, as long as
+    there are rows enough that no episode loses its own while it waits for a reply.
     """
 
     def __init__(

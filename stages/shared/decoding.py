@@ -2,20 +2,21 @@
 
 Every step feeds each running sequence what it has not seen yet (one sampled token, or a whole observation) and samples
 the next token of all. A prompt is computed once for all episodes that start from it; a sequence that stopped keeps its
-keys and values, so that the next turn of its episode costs the observation only. Nothing waits for a slower neighbour.
+keys and values, so that the next turn of its episode costs the observation only. Nothing waits for a slower neighbour,
+and on a CPU a neighbour changes nothing: what a request gets is the same to the last bit, whoever shares its steps.
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from stages.shared.attention import Layout, Store, attend_many, attend_one, attend_prompts
+from stages.shared.attention import Layout, Store, attend_many, attend_one, attend_prompts, whole_blocks
 from stages.shared.episode.types import Generation
 from stages.shared.network import Network
 from stages.shared.policy import end_ids
@@ -174,17 +175,17 @@ class Decoder:
         return row.index
 
     def _prefill(self, prompts: list[_Prompt]) -> None:
-        filled = [prompt for prompt in prompts if prompt.tokens]
-        while filled:
-            width = max(len(prompt.tokens) for prompt in filled)
-            batch, filled = filled[: max(1, PREFILL_TOKENS // width)], filled[max(1, PREFILL_TOKENS // width) :]
-            self._prompt_store.fit(max(prompt.slot for prompt in batch) + 1, width)
-            attend_prompts(
-                self._network,
-                self._prompt_store,
-                [prompt.tokens for prompt in batch],
-                [prompt.slot for prompt in batch],
-            )
+        """Prompts of one padded length at a time: attention rounds differently for another."""
+        by_width: dict[int, list[_Prompt]] = defaultdict(list)
+        for prompt in prompts:
+            if prompt.tokens:
+                by_width[whole_blocks(len(prompt.tokens))].append(prompt)
+        for width, alike in by_width.items():
+            step = max(1, PREFILL_TOKENS // width)
+            for batch in (alike[start : start + step] for start in range(0, len(alike), step)):
+                self._prompt_store.fit(max(prompt.slot for prompt in batch) + 1, width)
+                tokens, slots = [prompt.tokens for prompt in batch], [prompt.slot for prompt in batch]
+                attend_prompts(self._network, self._prompt_store, tokens, slots)
 
     def _next_tokens(self) -> tuple[list[int], list[float]]:
         """Feed what is new and sample a token of each active row; rows with a single new token come first."""

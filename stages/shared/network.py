@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FAMILIES = ("llama", "qwen2")
+ROWS_A_THREAD = 16
+"""Products of fewer rows are padded: kernels made for few rows round differently, and then what a row comes to would
+depend on how many neighbours it has. Six a thread were enough where it was tried (MKL)."""
 JOINING_PAYS = 512
 """Tokens from which on copying weights side by side costs less than it saves."""
 Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -56,31 +59,47 @@ class Network:
 
     def hidden(self, tokens: torch.Tensor, positions: torch.Tensor, attend: Attend) -> torch.Tensor:
         """Final hidden states [N, width] of flat `tokens` [N] that stand at `positions` [N] of their sequences."""
-        x = self.body.embed_tokens(tokens)
+        count, lacking = len(tokens), max(0, _fewest_rows() - len(tokens))
+        x = self.body.embed_tokens(F.pad(tokens, (0, lacking)))
+        positions = F.pad(positions, (0, lacking))
         cos, sin = self.body.rotary_emb(x, positions[None])
         cos, sin = cos[0][:, None], sin[0][:, None]
         for index, layer in enumerate(self.layers):
-            x = x + self._attention(index, layer, x, cos, sin, attend)
+            x = x + self._attention(index, layer, x, cos, sin, attend, count)
             y = F.rms_norm(x, (x.shape[-1],), layer.post_attention_layernorm.weight, self.eps)
             gate, up = _joined(y, (layer.mlp.gate_proj, layer.mlp.up_proj)).chunk(2, dim=-1)
             x = x + layer.mlp.down_proj(F.silu(gate) * up)
-        return F.rms_norm(x, (x.shape[-1],), self.body.norm.weight, self.eps)
+        return F.rms_norm(x[:count], (x.shape[-1],), self.body.norm.weight, self.eps)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Scores of the next token, fp32, [N, vocabulary]."""
         assert self.head is not None, "a value model has no logits"
-        return self.head(hidden).float()
+        lacking = max(0, _fewest_rows() - len(hidden))
+        return self.head(F.pad(hidden, (0, 0, 0, lacking)))[: len(hidden)].float()
 
     def _attention(
-        self, index: int, layer: torch.nn.Module, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attend
+        self,
+        index: int,
+        layer: torch.nn.Module,
+        x: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        attend: Attend,
+        count: int,
     ) -> torch.Tensor:
+        """What attention adds to x [N, width]; only the first `count` rows are tokens, the rest is padding."""
         own = layer.self_attn
         y = F.rms_norm(x, (x.shape[-1],), layer.input_layernorm.weight, self.eps)
         both = self.heads + self.kv_heads
         heads = _joined(y, (own.q_proj, own.k_proj, own.v_proj)).view(len(y), both + self.kv_heads, self.size)
         turned, values = rotate(heads[:, :both], cos, sin), heads[:, both:]
-        queries, keys = turned[:, : self.heads], turned[:, self.heads :]
-        return own.o_proj(attend(index, queries, keys, values).reshape(x.shape[0], -1))
+        queries, keys = turned[:count, : self.heads], turned[:count, self.heads :]
+        found = attend(index, queries, keys, values[:count]).reshape(count, -1)
+        return own.o_proj(F.pad(found, (0, 0, 0, len(x) - count)))
+
+
+def _fewest_rows() -> int:
+    return ROWS_A_THREAD * torch.get_num_threads()
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -106,13 +106,33 @@ async def test_more_callers_than_rows_are_all_served_right(words: Any) -> None:
                 assert list(generation.token_ids) == expected(model, context, 6)
 
 
-async def test_a_seeded_generation_does_not_depend_on_its_neighbours(words: Any) -> None:
-    model, asked = build("qwen2", words), contexts(9, len(words), seed=11)
-    async with BatchedGenerator(model, words) as generator:
-        alone = await generator.generate(asked[0], max_tokens=15, temperature=1.0, seed=42)
-        others = [generator.generate(context, max_tokens=15, temperature=1.0) for context in asked[1:]]
-        among, *_ = await asyncio.gather(generator.generate(asked[0], max_tokens=15, temperature=1.0, seed=42), *others)
-    assert among.token_ids == alone.token_ids
+@pytest.mark.parametrize("family,kv_heads", [("qwen2", 4), ("qwen2", 2), ("llama", 1)])
+@pytest.mark.parametrize("longest", [30, 480])
+async def test_a_seeded_episode_is_the_same_to_the_last_bit_whoever_shares_the_batch(
+    words: Any, family: str, kv_heads: int, longest: int
+) -> None:
+    model, asked = build(family, words, kv_heads), contexts(12, len(words), longest, seed=11)
+
+    async def episode(generator: BatchedGenerator, number: int, late: float) -> list[Generation]:
+        rng, context, turns = random.Random(number), list(asked[number % 9]), []
+        await asyncio.sleep(late)
+        for turn in range(3):
+            seed = 100 * number + turn
+            turns.append(await generator.generate(context, max_tokens=6, temperature=1.0, top_p=0.9, seed=seed))
+            context += [*turns[-1].token_ids, *(rng.randrange(4, len(words)) for _ in range(rng.randrange(0, 40)))]
+            await asyncio.sleep(late / 2)
+        return turns
+
+    async def together(numbers: Sequence[int], order: int) -> dict[int, list[Generation]]:
+        rng = random.Random(order)
+        async with BatchedGenerator(model, words) as generator:
+            played = [episode(generator, number, 0.05 * rng.random()) for number in numbers]
+            return dict(zip(numbers, await asyncio.gather(*played), strict=True))
+
+    everybody = await together(range(24), order=1)
+    assert await together(range(24), order=2) == everybody
+    assert await together([5], order=3) == {5: everybody[5]}
+    assert await together([9, 0, 3], order=4) == {number: everybody[number] for number in (9, 0, 3)}
 
 
 async def test_new_weights_take_the_place_of_cached_keys(words: Any) -> None:
