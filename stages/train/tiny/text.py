@@ -8,7 +8,7 @@ the best: ranked lines make that the easiest to copy, before any reward has aske
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stages.shared.episode.prompt import percent, render_prompt
@@ -27,7 +27,7 @@ from stages.shared.sandbox.lexicon import (
 )
 from stages.shared.sandbox.world import invent
 from stages.train.tiny.tokenizer import END, START
-from stages.train.warm_start.wording import answer_turn, call_turn, observation_text
+from stages.train.warm_start.wording import IT, answer_turn, call_turn, observation_text
 
 Segment = tuple[str, bool]
 """A piece of text, and whether the policy is to learn to write it."""
@@ -35,6 +35,10 @@ COPIES = 5
 """Times that a list of eight items is repeated in a lesson of copying."""
 _WORDS = (*words(), *SYLLABLES, *CANDIDATE_NAMES, *map(str, range(101)))
 ADMITTED = "i do not know"
+WHOLE = 0.1
+"""Share of the questions of several hops that are asked whole."""
+COMPARED = 0.2
+"""Share of the episodes that compare two things."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,11 @@ class Hop:
     @property
     def query(self) -> str:
         """The hop as a question of its own."""
-        return f"what is the {self.phrase} of {self.subject} ?"
+        return self.query_about(self.subject)
+
+    def query_about(self, subject: str) -> str:
+        """The hop asked about something else."""
+        return f"what is the {self.phrase} of {subject} ?"
 
 
 def name(rng: random.Random) -> str:
@@ -172,7 +180,7 @@ def episodes(rng: random.Random) -> list[Segment]:
     roster = draw_roster(rng)
     segments: list[Segment] = []
     for number in range(rng.choice((1, 2, 3))):
-        question, answers = rng.choices((_chain, _comparison), (0.88, 0.12))[0](roster, rng)
+        question, answers = rng.choices((_chain, _comparison), (1 - COMPARED, COMPARED))[0](roster, rng)
         message = question if number else render_prompt(question, roster, "compact")
         opening = f"question : {message}" if number else message
         segments += [(f"{START} user {opening} {END} {START} assistant", False), *answers]
@@ -180,14 +188,15 @@ def episodes(rng: random.Random) -> list[Segment]:
 
 
 def _chain(roster: Roster, rng: random.Random) -> tuple[str, list[Segment]]:
-    chain = draw_chain(rng.choices((1, 2, 3, 4), (0.45, 0.38, 0.1, 0.07))[0], rng)
+    chain = draw_chain(rng.choices((1, 2, 3, 4), (0.3, 0.4, 0.18, 0.12))[0], rng)
     question = whole_question(chain, rng)
     segments: list[Segment] = []
-    if len(chain) > 1 and rng.random() < 0.3:
-        segments += _ask(roster, question, chain[-1].relation.domain, chain[-1], rng)
+    if len(chain) > 1 and rng.random() < WHOLE:
+        segments += _ask(roster, question, chain[-1].relation.domain, chain[-1], [], rng)
     else:
-        for hop in chain:
-            segments += _ask(roster, hop.query, hop.relation.domain, hop, rng)
+        for place, hop in enumerate(chain, 1):
+            rest = [later.query_about(IT) for later in chain[place:]]
+            segments += _ask(roster, hop.query, hop.relation.domain, hop, rest, rng)
     return question, [*segments, (f"{answer_turn(chain[-1].answer)} {END}", True)]
 
 
@@ -199,8 +208,8 @@ def _comparison(roster: Roster, rng: random.Random) -> tuple[str, list[Segment]]
     frame = rng.choice(rng.choice(list(COMPARE_FRAMES.values())))
     question = frame.format(phrase=word, first=first.subject, second=second.subject)
     segments: list[Segment] = []
-    for hop in hops:
-        segments += _ask(roster, hop.query, relation.domain, hop, rng)
+    for hop, rest in ((first, [second.subject]), (second, [])):
+        segments += _ask(roster, hop.query, relation.domain, hop, rest, rng)
     winner = max(hops, key=lambda hop: int(hop.answer))
     return question, [
         *segments,
@@ -208,7 +217,9 @@ def _comparison(roster: Roster, rng: random.Random) -> tuple[str, list[Segment]]
     ]
 
 
-def _ask(roster: Roster, query: str, topic: str, hop: Hop, rng: random.Random) -> list[Segment]:
+def _ask(
+    roster: Roster, query: str, topic: str, hop: Hop, rest: Sequence[str], rng: random.Random
+) -> list[Segment]:
     """One call that is answered, after at most one that is not."""
     asked = rng.sample(roster.entries, 2)
     calls = asked if rng.random() < 0.12 else asked[:1]
@@ -216,7 +227,7 @@ def _ask(roster: Roster, query: str, topic: str, hop: Hop, rng: random.Random) -
     for turn, entry in enumerate(calls, 1):
         reply = _reply(hop, rng) if turn == len(calls) else ADMITTED
         segments += [
-            (call_turn(topic, percent(topic, entry), entry.shown, query), True),
+            (call_turn(topic, percent(topic, entry), entry.shown, query, rest), True),
             (observation_text(reply), False),
         ]
     return segments

@@ -8,6 +8,7 @@ is not well-formed, or does not end on a gold answer, is rejected.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from stages.train.warm_start.playback import Replay, Script
 from stages.train.warm_start.records import Record, Records
 from stages.train.warm_start.span import find_answer, replace_answer
 from stages.train.warm_start.wording import (
+    IT,
     answer_turn,
     call_turn,
     comparison_thought,
@@ -127,7 +129,7 @@ class Teacher:
             query = step.question
             if found:
                 query = replace_answer(query, lesson.steps[index - 1].answers, found[-1])
-            turns.append(self._call(step.topic, chosen.entry, query))
+            turns.append(self._call(step.topic, chosen.entry, query, _rest(lesson, index)))
             calls.append(chosen.record)
             found.append(chosen.answer)
         return Plan((*turns, self._answer(lesson, found)), tuple(calls))
@@ -139,10 +141,10 @@ class Teacher:
         pairs = zip(asked, golds, strict=True)
         return [Right(shown[record.candidate], record, gold) for record, gold in pairs if gold is not None]
 
-    def _call(self, topic: str, entry: RosterEntry, query: str) -> str:
+    def _call(self, topic: str, entry: RosterEntry, query: str, rest: Sequence[str]) -> str:
         query = neutralise(" ".join(query.split()))
         if self.episode.prompt == "compact":
-            return call_turn(topic, percent(topic, entry), entry.shown, query)
+            return call_turn(topic, percent(topic, entry), entry.shown, query, rest)
         skill = entry.descriptor.skill.get(topic)
         return prose_call_turn(topic, None if skill is None else skill.em, entry.shown, query)
 
@@ -154,6 +156,20 @@ class Teacher:
         golds = lesson.question.answers
         answer = find_answer(lesson.question.question, golds) or golds[0]
         return answer_turn(answer, comparison_thought(found, answer)) if compact else prose_answer_turn(answer, found)
+
+
+def _rest(lesson: Lesson, index: int) -> list[str]:
+    """The steps after that one, as they can be said before its answer is known."""
+    return [_announced(step, later) for step, later in itertools.pairwise(lesson.steps[index:])]
+
+
+def _announced(step: SubQuestion, later: SubQuestion) -> str:
+    """The later query with `it` for the answer that it builds on, or else the words that it does not share."""
+    dependent = replace_answer(neutralise(later.question), step.answers, IT)
+    if dependent != neutralise(later.question):
+        return dependent
+    known = step.question.split()
+    return " ".join(word for word in neutralise(later.question).split() if word not in known)
 
 
 def _is_sound(episode: Episode, lesson: Lesson) -> bool:

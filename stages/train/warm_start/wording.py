@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 from stages.shared.episode.protocol import neutralise, observation
 
-DONE = "done"
+DONE, THEN, IT = "done", "then", "it"
 
 
-def call_turn(topic: str, percent: int, shown: str, query: str) -> str:
-    """A call in the compact style: the thought copies one cell of the prompt's table, number before name."""
-    return f"<think> {lookup_thought(topic, percent, shown)} </think> <search> {shown} : {query} </search>"
+def call_turn(topic: str, percent: int, shown: str, query: str, rest: Sequence[str] = ()) -> str:
+    """A call in the compact style: the thought copies one cell of the prompt's table, and says what comes after.
+
+    `rest` holds the steps that are still to come, with `it` for what is not known yet.
+    """
+    thought = " , ".join((lookup_thought(topic, percent, shown), *(f"{THEN} {step}" for step in rest)))
+    return f"<think> {thought} </think> <search> {shown} : {query} </search>"
 
 
 def lookup_thought(topic: str, percent: int, shown: str) -> str:

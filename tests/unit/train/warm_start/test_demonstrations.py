@@ -83,7 +83,7 @@ def test_a_thought_copies_a_cell_of_the_prompts_table(shown, tokenizer):
     for demonstration in shown:
         prompt = tokenizer.decode(list(demonstration.episode.prompt_ids))
         for turn in demonstration.episode.turns[:-1]:
-            topic, cell = re.match(r"<think> topic (\w+) (\d+ \w+) </think>", turn.text).groups()
+            topic, cell = re.match(r"<think> topic (\w+) (\d+ \w+) (?:then .*)?</think>", turn.text).groups()
             line = re.search(rf" {topic} : (.*?) :", prompt)[1]
             assert cell in line
             assert cell.split()[1] == parse_turn(turn.text).shown
@@ -128,6 +128,26 @@ def test_a_name_that_a_reply_spells_otherwise_is_carried_into_the_next_query(tea
     (one,) = draw(teach(records=group(rows), roster=SHOWN_AS_IS), [question], n=1)
     assert [call.name for call in one.episode.calls] == ["Arlix", "Bomon"]
     assert plain(one.episode.calls[1].query) == plain("what is the nursery of dodere ?")
+
+
+def test_a_thought_says_what_comes_after_the_call(teach):
+    chain = (SubQuestion("what is the moss of bobobo ?", ("zitazi",), "stone"),
+             SubQuestion("what is the nursery of zitazi ?", ("gagifo",), "plant"),
+             SubQuestion("what is the anthem of gagifo ?", ("dodere",), "town"))  # fmt: skip
+    compared = tuple(SubQuestion(f"what is the hardness of {name} ?", (number,), "stone")
+                     for name, number in (("bobobo", "31"), ("zitazi", "87")))  # fmt: skip
+    wholes = (("what is the anthem of the nursery of the moss of bobobo ?", "dodere", chain),
+              ("which has the higher hardness , bobobo or zitazi ?", "zitazi", compared))  # fmt: skip
+    announced = []
+    for text, answer, parts in wholes:
+        rows = [{**_row(part.question, "Arlix"), "reply": part.answers[0]} for part in parts]
+        question = Question(text, (answer,), "musique", "profiling", "", len(parts), parts)
+        (one,) = draw(teach(records=group(rows), roster=SHOWN_AS_IS), [question], n=1)
+        announced.append([turn.text.partition("</think>")[0].split(" then ")[1:] for turn in one.episode.turns])
+    assert announced == [
+        [["what is the nursery of it", "what is the anthem of it "], ["what is the anthem of it "], [], []],
+        [["zitazi "], [], []],
+    ]
 
 
 def test_a_comparison_ends_on_a_thought_that_names_what_decides_it(teach):
