@@ -8,8 +8,9 @@ from typing import Protocol
 
 from stages.shared.episode.driver import run_episode
 from stages.shared.episode.prompt import ChatTokenizer, chat_ids, render_prompt
-from stages.shared.episode.protocol import Answer, neutralise, parse_turn
-from stages.shared.episode.types import Episode, Generate, Generation, Roster, Tokenizer
+from stages.shared.episode.protocol import Answer, parse_turn
+from stages.shared.episode.types import Episode, Generate, Generation, Roster, RosterEntry, Tokenizer
+from stages.shared.episode.wording import call_turn
 from stages.shared.errors import ConfigurationError, TransientError
 from stages.shared.params import EpisodeParams
 from stages.shared.pool.candidate import Pool
@@ -43,11 +44,12 @@ class Player:
     async def answer_with(self, question: Question, candidate: str, roster: Roster) -> Episode:
         """The question goes to one candidate as it stands, and the policy answers from the reply.
 
-        The first turn is written for the policy. Then it writes freely; a turn that does not answer is written again,
-        opened with `<answer>`.
+        The first turn is written for the policy, as it was taught to write one: it is to answer from what it is used
+        to. Then it writes freely; a turn that does not answer is written again, opened with `<answer>`.
         """
-        shown = next(entry.shown for entry in roster.entries if entry.name == candidate)
-        call = tuple(self.tokenizer.encode(f"<search> {shown} : {neutralise(question.question)} </search>"))
+        entry = next(entry for entry in roster.entries if entry.name == candidate)
+        turn = call_turn(shown_topic(question, entry), entry, question.question, self.params.prompt)
+        call = tuple(self.tokenizer.encode(turn))
         start = len(self._prompt(question, roster))
 
         async def scripted(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
@@ -91,6 +93,14 @@ class Player:
         opening = tuple(self.tokenizer.encode(ANSWER))
         rest = await self.generate((*context, *opening), max_tokens=max(1, max_tokens - len(opening)), stop=stop)
         return Generation((*opening, *rest.token_ids), None, rest.finish)
+
+
+def shown_topic(question: Question, entry: RosterEntry) -> str:
+    """The question's topic or, where the candidate was not measured on that, the topic that it is best at."""
+    skill = entry.descriptor.skill
+    if question.whole_topic in skill or not skill:
+        return question.whole_topic
+    return max(skill, key=lambda topic: skill[topic].em)
 
 
 def redirect(roster: Roster, candidate: str) -> Roster:

@@ -45,6 +45,11 @@ class Question:
         """Hash of the normalised question: 16 hexadecimal digits."""
         return question_id(self.question)
 
+    @property
+    def whole_topic(self) -> str:
+        """The topic that it counts under when it is asked whole: its own, or that of its last part."""
+        return self.topic or (self.parts[-1].topic if self.parts else "")
+
 
 def question_id(text: str) -> str:
     """Digest of a question after normalisation, so that copies that differ in case, spaces or punctuation meet."""

@@ -54,8 +54,7 @@ class Lessons:
 
 def lessons_of(question: Question) -> Iterator[Lesson]:
     """The ways to answer one question. A multi-hop question asked whole counts under the topic of its last part."""
-    topic = question.topic or (question.parts[-1].topic if question.parts else "")
-    yield Lesson(question, (SubQuestion(question.question, question.answers, topic),))
+    yield Lesson(question, (SubQuestion(question.question, question.answers, question.whole_topic),))
     if question.parts:
         yield Lesson(question, question.parts)
 

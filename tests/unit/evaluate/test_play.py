@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from stages.evaluate.marking import Marker, load_marker
 from stages.evaluate.measure import Line, Measurement, make_lines
 from stages.evaluate.metrics import Measured
 from stages.evaluate.own import Tariff
-from stages.evaluate.player import Player
+from stages.evaluate.player import Player, shown_topic
 from stages.evaluate.records import Record
 from stages.evaluate.replies import RememberingPool
 from stages.shared.episode.types import Generation
@@ -152,7 +153,16 @@ async def test_a_single_call_passes_the_question_on_unchanged_and_the_policy_ans
 ) -> None:
     episode = await player(FakePool()).answer_with(QUESTIONS[0], "Arlix", lines[0].roster)
     assert [(call.name, call.query) for call in episode.calls] == [("Arlix", QUESTIONS[0].question)]
-    assert episode.answer == "town one"
+    assert episode.turns[0].text.startswith("<think> topic stone , 90 Arlix </think> <search> Arlix : ")
+    assert (episode.answer, episode.faults) == ("town one", ())
+
+
+def test_a_call_written_for_the_policy_names_a_topic_that_the_prompt_shows(lines: list[Line]) -> None:
+    entry = lines[0].roster.entries[0]
+    assert shown_topic(QUESTIONS[0], entry) == "stone"
+    assert shown_topic(QUESTIONS[1], entry) == "stone"
+    unmeasured = replace(entry, descriptor=replace(entry.descriptor, skill={}))
+    assert shown_topic(QUESTIONS[1], unmeasured) == "town"
 
 
 async def test_a_policy_that_would_call_again_after_its_single_call_must_answer(lines: list[Line]) -> None:

@@ -1,0 +1,39 @@
+"""How a call is worded: as a teacher demonstrates it, and as it is written for a policy that answers from a reply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from stages.shared.episode.prompt import percent
+from stages.shared.episode.protocol import neutralise
+from stages.shared.episode.types import RosterEntry
+
+THEN = "then"
+
+
+def call_turn(
+    topic: str, entry: RosterEntry, query: str, style: Literal["compact", "prose"], rest: Sequence[str] = ()
+) -> str:
+    """A call of a candidate that the prompt shows: the thought that leads to it, and the query, made inert.
+
+    `rest` holds the steps that are still to come, which the compact style says too.
+    """
+    asked = neutralise(" ".join(query.split()))
+    if style == "compact":
+        return compact_call(topic, percent(topic, entry), entry.shown, asked, rest)
+    skill = entry.descriptor.skill.get(topic)
+    return prose_call(topic, None if skill is None else skill.em, entry.shown, asked)
+
+
+def compact_call(topic: str, percent: int, shown: str, query: str, rest: Sequence[str] = ()) -> str:
+    """The thought copies one cell of the prompt's table, as in `topic stone , 95 Arlix`, and says what comes after."""
+    thought = " , ".join((f"topic {topic} , {percent} {shown}", *(f"{THEN} {step}" for step in rest)))
+    return f"<think> {thought} </think> <search> {shown} : {query} </search>"
+
+
+def prose_call(topic: str, skill: float | None, shown: str, query: str) -> str:
+    """The thought says why help is needed, and which model fits. An unmeasured skill is None."""
+    known = "may know it" if skill is None else f"answered {100 * skill:.0f}% of those right"
+    thought = f"I do not know this for certain. It is a {topic} question, and {shown} {known}, so I ask {shown}."
+    return f"<think> {thought} </think>\n<search> {shown}: {query} </search>"
