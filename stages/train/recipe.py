@@ -13,6 +13,13 @@ from stages.train.run_folder import run_folder
 
 SHARED = ("stages/shared/episode", "stages/shared/sandbox/lexicon.py", "stages/shared/scoring.py")
 
+BASE = (
+    "stages/train/policy", "stages/train/tiny", "stages/train/warm_start/wording.py", "stages/shared/sandbox/lexicon.py",
+    "stages/shared/sandbox/world.py", "stages/shared/episode/prompt.py", "stages/shared/episode/protocol.py",
+    "stages/shared/episode/wording.py",
+)  # fmt: skip
+"""What the text of pre-training is made by."""
+
 
 class Recipe:
     """Base policy -> warm start -> PPO, on the artifacts of the stages before."""
@@ -31,8 +38,7 @@ class Recipe:
 
         settings = self._params.train
         reads = {"policy": settings.policy.model_dump(), "seed": settings.seed}
-        sources = ("stages/train/policy", "stages/train/tiny", "stages/shared/sandbox/lexicon.py")
-        return base_policy(settings.policy, self._folder("base", reads, [], sources), settings.seed)
+        return base_policy(settings.policy, self._folder("base", reads, [], BASE), settings.seed)
 
     def warm_start(self, base: Path) -> Path:
         """The policy after demonstrations."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from stages.shared.episode.prompt import percent, render_prompt
 from stages.shared.episode.types import Roster, RosterEntry
+from stages.shared.episode.wording import call_turn
 from stages.shared.pool.candidate import Descriptor, TopicSkill
 from stages.shared.sandbox.lexicon import (
     CANDIDATE_NAMES,
@@ -27,7 +28,7 @@ from stages.shared.sandbox.lexicon import (
 )
 from stages.shared.sandbox.world import invent
 from stages.train.tiny.tokenizer import END, START
-from stages.train.warm_start.wording import IT, answer_turn, call_turn, observation_text
+from stages.train.warm_start.wording import IT, answer_turn, observation_text
 
 Segment = tuple[str, bool]
 """A piece of text, and whether the policy is to learn to write it."""
@@ -217,9 +218,7 @@ def _comparison(roster: Roster, rng: random.Random) -> tuple[str, list[Segment]]
     ]
 
 
-def _ask(
-    roster: Roster, query: str, topic: str, hop: Hop, rest: Sequence[str], rng: random.Random
-) -> list[Segment]:
+def _ask(roster: Roster, query: str, topic: str, hop: Hop, rest: Sequence[str], rng: random.Random) -> list[Segment]:
     """One call that is answered, after at most one that is not."""
     asked = rng.sample(roster.entries, 2)
     calls = asked if rng.random() < 0.12 else asked[:1]
@@ -227,7 +226,7 @@ def _ask(
     for turn, entry in enumerate(calls, 1):
         reply = _reply(hop, rng) if turn == len(calls) else ADMITTED
         segments += [
-            (call_turn(topic, percent(topic, entry), entry.shown, query, rest), True),
+            (call_turn(topic, entry, query, "compact", rest), True),
             (observation_text(reply), False),
         ]
     return segments

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from stages.shared.episode.driver import run_episode
-from stages.shared.episode.prompt import ChatTokenizer, chat_ids, percent, render_prompt
+from stages.shared.episode.prompt import ChatTokenizer, chat_ids, render_prompt
 from stages.shared.episode.protocol import neutralise
 from stages.shared.episode.roster import draw_roster, make_roster
 from stages.shared.episode.types import Episode, Roster, RosterEntry, Tokenizer
+from stages.shared.episode.wording import call_turn
 from stages.shared.errors import DataError
 from stages.shared.params import EpisodeParams, RosterParams
 from stages.shared.pool.candidate import Descriptor
@@ -32,10 +33,8 @@ from stages.train.warm_start.span import find_answer, replace_answer
 from stages.train.warm_start.wording import (
     IT,
     answer_turn,
-    call_turn,
     comparison_thought,
     prose_answer_turn,
-    prose_call_turn,
 )
 
 REJECTIONS = 500
@@ -129,7 +128,7 @@ class Teacher:
             query = step.question
             if found:
                 query = replace_answer(query, lesson.steps[index - 1].answers, found[-1])
-            turns.append(self._call(step.topic, chosen.entry, query, _rest(lesson, index)))
+            turns.append(call_turn(step.topic, chosen.entry, query, self.episode.prompt, _rest(lesson, index)))
             calls.append(chosen.record)
             found.append(chosen.answer)
         return Plan((*turns, self._answer(lesson, found)), tuple(calls))
@@ -140,13 +139,6 @@ class Teacher:
         golds = [find_answer(neutralise(record.reply.text), step.answers) for record in asked]
         pairs = zip(asked, golds, strict=True)
         return [Right(shown[record.candidate], record, gold) for record, gold in pairs if gold is not None]
-
-    def _call(self, topic: str, entry: RosterEntry, query: str, rest: Sequence[str]) -> str:
-        query = neutralise(" ".join(query.split()))
-        if self.episode.prompt == "compact":
-            return call_turn(topic, percent(topic, entry), entry.shown, query, rest)
-        skill = entry.descriptor.skill.get(topic)
-        return prose_call_turn(topic, None if skill is None else skill.em, entry.shown, query)
 
     def _answer(self, lesson: Lesson, found: Sequence[str]) -> str:
         """A chain ends on what its last call found; a comparison on one of the things that its question names."""
