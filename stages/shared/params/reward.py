@@ -17,5 +17,7 @@ class RewardParams(Section):
     outcome: Literal["em", "f1"] = "em"
     cost_coefficient: Share = 0.0
     """The paper's alpha."""
+    normaliser: Literal["window", "fixed"] = "window"
+    """What a cost is measured against: the paper's sliding window of recent costs, or the first `window` costs seen."""
     window: PositiveInt = 1000
     """Costs that the normaliser remembers."""

@@ -77,6 +77,8 @@ class PpoParams(Section):
     """The first share of the steps, whose questions are mostly single-hop: decomposing pays once routing works."""
     save_every: PositiveInt = 10
     """Steps between checkpoints."""
+    keep: Annotated[int, Field(ge=2)] = 2
+    """Checkpoints kept, beside the one that validated best: with two, a damaged one costs one interval."""
     validate_every: PositiveInt = 10
     """Steps between greedy evaluations on the validation split."""
 
