@@ -12,11 +12,10 @@ from stages.shared.params import Params
 from stages.train.run_folder import run_folder
 
 SHARED = ("stages/shared/episode", "stages/shared/sandbox/lexicon.py", "stages/shared/scoring.py")
-
 BASE = (
-    "stages/train/policy", "stages/train/tiny", "stages/train/warm_start/wording.py", "stages/shared/sandbox/lexicon.py",
-    "stages/shared/sandbox/world.py", "stages/shared/episode/prompt.py", "stages/shared/episode/protocol.py",
-    "stages/shared/episode/wording.py",
+    "stages/train/policy", "stages/train/tiny", "stages/train/warm_start/wording.py",
+    "stages/shared/sandbox/lexicon.py", "stages/shared/sandbox/world.py", "stages/shared/episode/prompt.py",
+    "stages/shared/episode/protocol.py", "stages/shared/episode/wording.py",
 )  # fmt: skip
 """What the text of pre-training is made by."""
 

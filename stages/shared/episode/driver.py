@@ -121,6 +121,7 @@ class _Running:
         text = text[: limit * _LONGEST_TOKEN]
 
         def fitting(length: int) -> tuple[str, list[int]] | None:
+            """The observation of the first `length` characters, where that fits."""
             block = observation(text[:length])
             ids = self.tokenizer.encode(block, add_special_tokens=False)
             fits = len(ids) <= self.room - self.kept_room

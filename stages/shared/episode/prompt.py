@@ -70,6 +70,7 @@ def _compact(question: str, roster: Roster) -> str:
     """
 
     def line(label: str, number: Callable[[RosterEntry], int], *, highest_first: bool = False) -> str:
+        """One label, with a number for every candidate."""
         ranked = sorted(roster.entries, key=number, reverse=highest_first)
         return f"{label} : " + " , ".join(f"{number(entry)} {entry.shown}" for entry in ranked)
 
