@@ -155,3 +155,8 @@ def test_a_stage_depends_on_exactly_what_it_reads_of_earlier_stages(stage: str) 
 def test_a_stage_depends_on_exactly_the_parameters_it_reads(stage: str) -> None:
     declared, wanted = STAGES[stage]["params"], sections(stage)
     assert sorted(declared) == sorted(wanted), f"dvc.yaml, stage {stage}, should read\n{block(stage)}"
+
+
+def test_a_parameter_added_to_publishing_or_evaluation_makes_no_earlier_stage_stale() -> None:
+    for stage in ("ingest", "profile", "train"):
+        assert not {"stages/shared/params/publish.py", "stages/shared/params/evaluate.py"} & set(needed(stage))
