@@ -8,9 +8,12 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
 from stages.shared.artifacts import verify_manifest
 from stages.shared.questions import read_questions
@@ -18,6 +21,8 @@ from stages.shared.questions import read_questions
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("ingest", "profile", "train", "evaluate", "publish")
 COPIED = ("flows", "stages", "infra", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "pyproject.toml")
+SCHEMA = "stages/shared/params"
+"""Named whole by every stage, though it depends on its own sections only."""
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 
@@ -33,11 +38,38 @@ def copy_checkout(target: Path) -> None:
     subprocess.run(["git", "init", "-q", str(target)], check=True)
 
 
-def pointsman(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command, in a checkout whose code is its own."""
+def python(root: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A module run in a checkout whose code is its own."""
     env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "flows.cli", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
+
+
+def pointsman(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command `pointsman`."""
+    return python(root, "flows.cli", *arguments)
+
+
+@contextmanager
+def nothing_but(root: Path, declared: Sequence[str]) -> Iterator[None]:
+    """Meanwhile the checkout holds no code, artifact and metrics file beside those declared."""
+    files = [path for name in ("stages", "artifacts", "metrics") for path in (root / name).rglob("*") if path.is_file()]
+    kept = [root / name for name in (*declared, SCHEMA)]
+    hidden = [path for path in files if path.name != "__init__.py" and not any(map(path.is_relative_to, kept))]
+    spare = root.with_name("hidden")
+    move_all(hidden, root, spare)
+    try:
+        yield
+    finally:
+        move_all([spare / path.relative_to(root) for path in hidden], spare, root)
+
+
+def move_all(paths: Sequence[Path], source: Path, target: Path) -> None:
+    """Move files from below one folder to the same places below another."""
+    for path in paths:
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(place)
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +130,11 @@ def test_changing_how_a_release_is_published_retrains_nothing(checkout: Path) ->
     finally:
         path.write_text(before)
     assert [item["stage"] for item in plan if item["stale"]] == ["publish"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_runs_where_there_is_nothing_but_what_dvc_yaml_says_it_reads(checkout: Path, stage: str) -> None:
+    declared = yaml.safe_load((checkout / "dvc.yaml").read_text())["stages"][stage]["deps"]
+    with nothing_but(checkout, declared):
+        done = python(checkout, f"stages.{stage}")
+    assert done.returncode == 0, done.stderr[-4000:]
