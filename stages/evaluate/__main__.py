@@ -17,7 +17,8 @@ from stages.evaluate.own import Tariff
 from stages.evaluate.player import Player
 from stages.evaluate.records import read_records
 from stages.evaluate.replies import RememberingPool
-from stages.evaluate.report.page import Material, read_curves, render
+from stages.evaluate.report.curves import read_curves
+from stages.evaluate.report.page import Material, render
 from stages.evaluate.report.view import verdict
 from stages.evaluate.routers.encoder import minilm
 from stages.evaluate.statistics import Resamples

@@ -72,19 +72,6 @@ class Segment:
     share: float
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A line over training steps, in a box of 100 x 100."""
-
-    title: str
-    path: str
-    last: str
-    low: str
-    high: str
-    first_step: str
-    last_step: str
-
-
 def whisker(value: float, low: float, high: float, top: float = 1.0) -> Whisker:
     """Positions of a value between 0 and `top`."""
     return Whisker(*(_percent(number / top) for number in (value, low, high)))
@@ -145,23 +132,6 @@ def stack(shares: Mapping[str, float], names: Sequence[str]) -> tuple[Segment, .
             segments.append(Segment(_percent(start), _percent(share), colour, name, share))
         start += share
     return tuple(segments)
-
-
-def panel(title: str, steps: Sequence[float], values: Sequence[float], percent: bool) -> Panel:
-    """One small line chart; `percent` shows shares as percentages between 0 and 100."""
-    low, high = (0.0, 1.0) if percent else _padded(values)
-    points = [
-        (100 * (step - steps[0]) / max(steps[-1] - steps[0], 1e-9), 100 * (1 - (value - low) / (high - low)))
-        for step, value in zip(steps, values, strict=True)
-    ]
-    path = "M" + " L".join(f"{x:.2f} {y:.2f}" for x, y in points)
-    shown = (lambda value: f"{100 * value:.0f} %") if percent else (lambda value: f"{value:.3g}")
-    return Panel(title, path, shown(values[-1]), shown(low), shown(high), f"{steps[0]:g}", f"{steps[-1]:g}")
-
-
-def _padded(values: Sequence[float]) -> tuple[float, float]:
-    ticks = nice_ticks(min(values), max(values), 3)
-    return (ticks[0], ticks[-1]) if len(ticks) > 1 else (ticks[0] - 1, ticks[0] + 1)
 
 
 def _placed(point: Point, labelled: Sequence[Point], marks: Sequence[Box], height: int) -> Point:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from stages.evaluate.attempt import Result
 from stages.evaluate.methods import describe
 from stages.evaluate.metrics import AVERAGE, ROUTER, Evaluation
 from stages.evaluate.report import charts, view
+from stages.evaluate.report.curves import Curves, panels
 from stages.shared.params import Params
 from stages.shared.pool.candidate import Descriptor
 
@@ -34,8 +34,7 @@ class Material:
     router: Sequence[Result]
     """The router's episodes with the seen pool."""
     descriptors: Sequence[Descriptor]
-    curves: Mapping[str, Sequence[float]]
-    """Training curves: column -> values."""
+    curves: Curves
 
 
 def render(material: Material) -> str:
@@ -67,7 +66,7 @@ def render(material: Material) -> str:
         descriptors=material.descriptors,
         leaders=view.leaders(material.descriptors),
         unseen_rows=view.rows(router.unseen.methods, {}) if router.unseen else [],
-        panels=view.panels(material.curves),
+        panels=panels(material.curves),
         examples=view.examples(material.router, evaluation.seed),
         episodes=len(material.router),
     )
@@ -76,25 +75,6 @@ def render(material: Material) -> str:
 def _settings(params: Params) -> str:
     """The sections of params.yaml that this stage depends on."""
     return yaml.safe_dump(params.model_dump(mode="json", include=SECTIONS), sort_keys=False)
-
-
-def read_curves(path: Path) -> dict[str, list[float]]:
-    """Columns of a CSV whose every cell is a number; no columns where there is no such file."""
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8", newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    columns = {name: [_number(row[name]) for row in rows] for name in (rows[0] if rows else ())}
-    return {
-        name: [value for value in values if value is not None] for name, values in columns.items() if None not in values
-    }
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text or "")
-    except ValueError:
-        return None
 
 
 def _environment() -> Environment:

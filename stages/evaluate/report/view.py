@@ -126,21 +126,6 @@ def leaders(descriptors: Sequence[Descriptor]) -> dict[str, frozenset[str]]:
     return found
 
 
-def panels(curves: Mapping[str, Sequence[float]]) -> list[charts.Panel]:
-    """A line for each known column of the training curves."""
-    steps = curves.get("step", ())
-    known = {
-        "reward": ("Reward", False), "em": ("Exact match", True), "format_rate": ("Well-formed", True),
-        "calls": ("Calls a question", False), "cost": ("Cost a question", False), "entropy": ("Policy entropy", False),
-        "kl": ("KL to the warm start", False),
-    }  # fmt: skip
-    return [
-        charts.panel(title, steps, curves[name], shares)
-        for name, (title, shares) in known.items()
-        if name in curves and len(steps) > 1
-    ]
-
-
 def percent(share: float) -> str:
     """0.416 -> `41.6 %`."""
     return f"{100 * share:.1f} %"

@@ -12,6 +12,7 @@ import pytest
 from stages.evaluate.attempt import PoolName, Result
 from stages.evaluate.metrics import Evaluation, Measured, evaluate
 from stages.evaluate.own import Own
+from stages.evaluate.report.curves import Curves
 from stages.evaluate.statistics import Resamples
 from stages.shared.params import DATASETS, Params, load_params
 from stages.shared.pool.candidate import Descriptor, TopicSkill
@@ -37,7 +38,7 @@ class Sample:
     results: tuple[Result, ...]
     evaluation: Evaluation
     descriptors: tuple[Descriptor, ...]
-    curves: dict[str, list[float]]
+    curves: Curves
 
 
 def make_questions(per_set: int) -> tuple[Question, ...]:
@@ -154,12 +155,10 @@ def make_descriptors() -> tuple[Descriptor, ...]:
     return tuple(Descriptor(name, 0.4, 0.5, skill, name in SEEN) for name, skill in zip(EVERY, skills, strict=True))
 
 
-def make_curves(steps: int) -> dict[str, list[float]]:
-    """Training that goes up."""
-    return {
-        "step": [float(step) for step in range(steps)],
-        "reward": [0.01 * step for step in range(steps)],
-        "em": [min(1, 0.2 + 0.02 * step) for step in range(steps)],
-        "format_rate": [0.9 + 0.003 * step for step in range(steps)],
-        "calls": [1 + step / 40 for step in range(steps)],
+def make_curves(steps: int) -> Curves:
+    """Training that goes up, validated every tenth step."""
+    lines = {
+        name: [(float(step), start + slope * step) for step in range(steps)]
+        for name, start, slope in (("reward", 0, 0.01), ("em", 0.2, 0.02), ("format", 0.9, 0.003), ("calls", 1, 0.025))
     }
+    return {name: {"train": line[1:], "validation": line[::10]} for name, line in lines.items()}

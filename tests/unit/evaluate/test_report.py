@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from stages.evaluate.attempt import Result
-from stages.evaluate.report.page import Material, read_curves, render
+from stages.evaluate.report.curves import panels, read_curves
+from stages.evaluate.report.page import Material, render
 from stages.evaluate.report.transcript import Piece, pieces
 from stages.evaluate.report.view import verdict
 from stages.shared.params import Params
@@ -133,8 +134,23 @@ def test_a_transcript_falls_into_blocks_and_loose_text() -> None:
     assert found == [Piece("think", "a"), Piece("loose", "stray"), Piece("answer", "b <b>")]
 
 
-def test_curves_keep_the_columns_that_are_numbers(tmp_path: Path) -> None:
+def test_curves_keep_training_and_validation_apart_and_leave_out_what_was_not_measured(tmp_path: Path) -> None:
     path = tmp_path / "curves.csv"
-    path.write_text("step,reward,note\n0,0.1,start\n1,0.2,end\n")
-    assert read_curves(path) == {"step": [0.0, 1.0], "reward": [0.1, 0.2]}
+    path.write_text(
+        "step,phase,reward,entropy\n0,validation,0.5,\n1,train,-0.1,0.3\n2,train,0.1,0.2\n2,validation,0.7,\n"
+    )
+    assert read_curves(path) == {
+        "reward": {"validation": [(0.0, 0.5), (2.0, 0.7)], "train": [(1.0, -0.1), (2.0, 0.1)]},
+        "entropy": {"train": [(1.0, 0.3), (2.0, 0.2)]},
+    }
     assert read_curves(tmp_path / "absent.csv") == {}
+
+
+def test_a_chart_of_training_tells_the_change_in_validation_where_there_is_one() -> None:
+    em = {"train": [(1.0, 0.1), (2.0, 0.2)], "validation": [(0.0, 0.5), (2.0, 0.75)]}
+    entropy = {"train": [(1.0, 0.3), (2.0, 0.2)]}
+    first, second = panels({"em": em, "entropy": entropy, "kl": {"train": [(1.0, 0.0)]}})
+    assert (first.title, first.change, first.first_step, first.last_step) == ("Exact match", "50 % → 75 %", "0", "2")
+    assert first.validation == "M0.00 50.00 L100.00 25.00"
+    assert first.train == "M50.00 90.00 L100.00 80.00"
+    assert (second.title, second.change, second.validation) == ("Policy entropy", "0.3 → 0.2", "")
