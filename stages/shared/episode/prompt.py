@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal, Protocol
 
 from stages.shared.episode.protocol import neutralise
@@ -62,22 +60,33 @@ def percent(topic: str, entry: RosterEntry) -> int:
     return 0 if skill is None else 5 * _nearest(20 * skill.em)
 
 
+def price(entry: RosterEntry) -> int:
+    """USD per 10M completion tokens, at least 1."""
+    return max(1, _nearest(10 * entry.descriptor.price))
+
+
+def cell(topic: str, entry: RosterEntry) -> str:
+    """What the compact table says of a candidate on a topic: skill, price, name, as in `95 6 Arlix`."""
+    return f"{percent(topic, entry)} {price(entry)} {entry.shown}"
+
+
 def _compact(question: str, roster: Roster) -> str:
-    """One line a topic, best candidate first, number before name; then prices and latencies, lowest first.
+    """One line a topic, best candidate first and of equals the cheaper, numbers before the name; then latencies.
 
-    A small policy finds the best of a line by copying what follows its label, where comparing numbers would take it
-    far longer to learn.
+    A small policy chooses by copying one cell of a line: what it may weigh stands in the cell, in the order in which it
+    weighs it, and comparing lines, which would take it far longer to learn, is not asked of it.
     """
+    rows = []
+    for topic in topics(roster):
+        ranked = sorted(roster.entries, key=lambda entry: (-percent(topic, entry), price(entry)))
+        rows.append(f"{topic} : " + " , ".join(cell(topic, entry) for entry in ranked))
+    quickest = sorted(roster.entries, key=_seconds)
+    seconds = "seconds : " + " , ".join(f"{_seconds(entry)} {entry.shown}" for entry in quickest)
+    return "\n".join(["models", *rows, seconds, f"question : {question}"])
 
-    def line(label: str, number: Callable[[RosterEntry], int], *, highest_first: bool = False) -> str:
-        """One label, with a number for every candidate."""
-        ranked = sorted(roster.entries, key=number, reverse=highest_first)
-        return f"{label} : " + " , ".join(f"{number(entry)} {entry.shown}" for entry in ranked)
 
-    rows = [line(topic, partial(percent, topic), highest_first=True) for topic in topics(roster)]
-    price = line("price", lambda entry: max(1, _nearest(10 * entry.descriptor.price)))
-    seconds = line("seconds", lambda entry: max(1, _nearest(entry.descriptor.latency_s)))
-    return "\n".join(["models", *rows, price, seconds, f"question : {question}"])
+def _seconds(entry: RosterEntry) -> int:
+    return max(1, _nearest(entry.descriptor.latency_s))
 
 
 def _prose(question: str, roster: Roster, max_calls: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from stages.shared.episode.prompt import percent
+from stages.shared.episode.prompt import cell
 from stages.shared.episode.protocol import neutralise
 from stages.shared.episode.types import RosterEntry
 
@@ -21,15 +21,15 @@ def call_turn(
     """
     asked = neutralise(" ".join(query.split()))
     if style == "compact":
-        return compact_call(topic, percent(topic, entry), entry.shown, asked, rest)
+        return compact_call(topic, entry, asked, rest)
     skill = entry.descriptor.skill.get(topic)
     return prose_call(topic, None if skill is None else skill.em, entry.shown, asked)
 
 
-def compact_call(topic: str, percent: int, shown: str, query: str, rest: Sequence[str] = ()) -> str:
-    """The thought copies one cell of the prompt's table, as in `topic stone , 95 Arlix`, and says what comes after."""
-    thought = " , ".join((f"topic {topic} , {percent} {shown}", *(f"{THEN} {step}" for step in rest)))
-    return f"<think> {thought} </think> <search> {shown} : {query} </search>"
+def compact_call(topic: str, entry: RosterEntry, query: str, rest: Sequence[str] = ()) -> str:
+    """The thought copies one cell of the prompt's table, as in `topic stone , 95 6 Arlix`, and says what comes after."""
+    thought = " , ".join((f"topic {topic} , {cell(topic, entry)}", *(f"{THEN} {step}" for step in rest)))
+    return f"<think> {thought} </think> <search> {entry.shown} : {query} </search>"
 
 
 def prose_call(topic: str, skill: float | None, shown: str, query: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ WARM_UP_STEPS = 40
 DECAY_FROM = 0.6
 """Share of the steps after which the learning rate falls, linearly, to `FLOOR`."""
 FLOOR = 0.03
+THREADS = 2
+"""Of pre-training, whatever the environment says: nothing else runs then, and another number rounds otherwise."""
 BUCKETS = 4
 """Groups of similar length in a batch, so that little is padded."""
 
@@ -43,12 +46,22 @@ def prepare_tiny(policy: TinyPolicy, seed: int, folder: Path) -> None:
     model = build_model(policy, len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id, seed)
     place_numbers(model, tokenizer)
     relate_words(model, tokenizer)
-    with Progress("train", total=policy.pretrain_steps, unit="pre-training steps") as progress:
+    with _threads(THREADS), Progress("train", total=policy.pretrain_steps, unit="pre-training steps") as progress:
         for loss in pretrain(model, tokenizer, policy, seed):
             progress.advance(1, note=f"loss {loss:.3f}")
     with atomic_folder(folder) as part:
         model.save_pretrained(part)
         tokenizer.save_pretrained(part)
+
+
+@contextmanager
+def _threads(wanted: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def pretrain(

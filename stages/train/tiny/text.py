@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stages.shared.episode.prompt import percent, render_prompt
+from stages.shared.episode.prompt import cell, percent, price, render_prompt
 from stages.shared.episode.types import Roster, RosterEntry
 from stages.shared.episode.wording import call_turn
 from stages.shared.pool.candidate import Descriptor, TopicSkill
@@ -28,7 +28,7 @@ from stages.shared.sandbox.lexicon import (
 )
 from stages.shared.sandbox.world import invent
 from stages.train.tiny.tokenizer import END, START
-from stages.train.warm_start.wording import IT, answer_turn, observation_text
+from stages.train.warm_start.wording import IT, answer_turn, comparison_thought, observation_text
 
 Segment = tuple[str, bool]
 """A piece of text, and whether the policy is to learn to write it."""
@@ -77,7 +77,7 @@ def draw_roster(rng: random.Random) -> Roster:
         for domain in rng.sample(DOMAINS, rng.choice((0, 1, 1, 2))):
             skill[domain] = rng.randrange(70, 101, 5)
         measured = {domain: TopicSkill(em=value / 100, f1=value / 100, n=50) for domain, value in skill.items()}
-        descriptor = Descriptor(label, rng.uniform(0.1, 1.5), rng.uniform(1, 9), measured)
+        descriptor = Descriptor(label, rng.uniform(0.1, 2.0), rng.uniform(1, 9), measured)
         entries.append(RosterEntry(label, label, descriptor))
     return Roster(tuple(entries))
 
@@ -116,7 +116,10 @@ def copying(rng: random.Random) -> list[Segment]:
     if kind < 0.4:
         items = [name(rng) for _ in range(rng.randint(3, 9))]
     elif kind < 0.7:
-        items = [f"{rng.randint(0, 100)} {label}" for label in rng.sample(CANDIDATE_NAMES, rng.randint(4, 10))]
+        items = [
+            f"{rng.randint(0, 100)} {rng.randint(1, 20)} {label}"
+            for label in rng.sample(CANDIDATE_NAMES, rng.randint(4, 10))
+        ]
     else:
         items = rng.choices(_WORDS, k=rng.randint(8, 24))
     segments: list[Segment] = [(" ".join(items), False)]
@@ -142,12 +145,12 @@ def table(rng: random.Random) -> list[Segment]:
     for _ in range(12):
         domain, entry, kind = rng.choice(DOMAINS), rng.choice(roster.entries), rng.random()
         if kind < 0.5:
-            best = max(roster.entries, key=lambda e: percent(domain, e))
-            segments += [(f"best {domain}", False), (f"{percent(domain, best)} {best.shown}", True)]
+            best = min(roster.entries, key=lambda e: (-percent(domain, e), price(e)))
+            segments += [(f"best {domain}", False), (cell(domain, best), True)]
         elif kind < 0.9:
             segments += [(f"skill {entry.shown} {domain}", False), (str(percent(domain, entry)), True)]
         else:
-            segments += [(f"topic {domain}", False), (f"{percent(domain, entry)} {entry.shown}", True)]
+            segments += [(f"topic {domain}", False), (cell(domain, entry), True)]
     return segments
 
 
@@ -167,12 +170,26 @@ def topics(rng: random.Random) -> list[Segment]:
 
 
 def comparisons(rng: random.Random) -> list[Segment]:
-    """Two numbers, and which is higher."""
+    """Two things, a reply with a number about each, and which is higher."""
     segments: list[Segment] = []
-    for _ in range(6):
-        first, second, low, high = name(rng), name(rng), *rng.sample(range(10, 100), 2)
-        higher = first if low > high else second
-        segments += [(f"{low} {first} {high} {second} higher", False), (f"{max(low, high)} {higher}", True)]
+    for _ in range(4):
+        names, numbers = (name(rng), name(rng)), rng.sample(range(10, 100), 2)
+        for subject, number in zip(names, numbers, strict=True):
+            segments.append((f"of {subject} ? {observation_text(_framed(str(number), rng))}", False))
+        segments.append((answer_turn(*_higher(names, numbers)), True))
+    return segments
+
+
+def replies(rng: random.Random) -> list[Segment]:
+    """Replies one after the other; what the newest says is the answer, or what is asked about next."""
+    segments: list[Segment] = []
+    for _ in range(8):
+        hop = draw_chain(1, rng)[0]
+        segments.append((observation_text(_reply(hop, rng)), False))
+        if rng.random() < 0.5:
+            segments.append((answer_turn(hop.answer), True))
+        else:
+            segments += [(f"what is the {rng.choice(hop.relation.phrasings)} of", False), (hop.answer, True)]
     return segments
 
 
@@ -211,11 +228,14 @@ def _comparison(roster: Roster, rng: random.Random) -> tuple[str, list[Segment]]
     segments: list[Segment] = []
     for hop, rest in ((first, [second.subject]), (second, [])):
         segments += _ask(roster, hop.query, relation.domain, hop, rest, rng)
-    winner = max(hops, key=lambda hop: int(hop.answer))
-    return question, [
-        *segments,
-        (f"{answer_turn(winner.subject, f'higher {winner.answer} {winner.subject}')} {END}", True),
-    ]
+    verdict = answer_turn(*_higher([hop.subject for hop in hops], [int(hop.answer) for hop in hops]))
+    return question, [*segments, (f"{verdict} {END}", True)]
+
+
+def _higher(names: Sequence[str], numbers: Sequence[int]) -> tuple[str, str]:
+    """Which has the higher number, and the thought that says so."""
+    winner = max(zip(numbers, names, strict=True))[1]
+    return winner, comparison_thought([str(number) for number in numbers], winner)
 
 
 def _ask(roster: Roster, query: str, topic: str, hop: Hop, rest: Sequence[str], rng: random.Random) -> list[Segment]:
@@ -233,18 +253,21 @@ def _ask(roster: Roster, query: str, topic: str, hop: Hop, rest: Sequence[str], 
 
 
 def _reply(hop: Hop, rng: random.Random) -> str:
-    frames = ("{answer}", "it is {answer}", "the {phrase} of {subject} is {answer}")
-    return rng.choice(frames).format(answer=hop.answer, phrase=hop.phrase, subject=hop.subject)
+    return _framed(hop.answer, rng) if rng.random() < 0.67 else f"the {hop.phrase} of {hop.subject} is {hop.answer}"
+
+
+def _framed(answer: str, rng: random.Random) -> str:
+    return rng.choice((answer, f"it is {answer}"))
 
 
 Lesson = Callable[[random.Random], list[Segment]]
-LESSONS: tuple[Lesson, ...] = (copying, facts, table, topics, comparisons, episodes)
+LESSONS: tuple[Lesson, ...] = (copying, facts, table, topics, replies, comparisons, episodes)
 
 
 def lesson_weights(progress: float) -> tuple[float, ...]:
     """How often each lesson is drawn when that share of pre-training is done: copying first, episodes last."""
     if progress < 0.1:
-        return (0.5, 0.1, 0.15, 0.2, 0.05, 0.0)
+        return (0.45, 0.05, 0.15, 0.2, 0.1, 0.05, 0.0)
     if progress < 0.25:
-        return (0.2, 0.1, 0.3, 0.2, 0.05, 0.15)
-    return (0.03, 0.05, 0.25, 0.1, 0.05, 0.52)
+        return (0.15, 0.05, 0.25, 0.15, 0.15, 0.05, 0.2)
+    return (0.03, 0.03, 0.2, 0.08, 0.08, 0.08, 0.5)

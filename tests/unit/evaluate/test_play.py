@@ -153,7 +153,7 @@ async def test_a_single_call_passes_the_question_on_unchanged_and_the_policy_ans
 ) -> None:
     episode = await player(FakePool()).answer_with(QUESTIONS[0], "Arlix", lines[0].roster)
     assert [(call.name, call.query) for call in episode.calls] == [("Arlix", QUESTIONS[0].question)]
-    assert episode.turns[0].text.startswith("<think> topic stone , 90 Arlix </think> <search> Arlix : ")
+    assert episode.turns[0].text.startswith("<think> topic stone , 90 10 Arlix </think> <search> Arlix : ")
     assert (episode.answer, episode.faults) == ("town one", ())
 
 

@@ -61,6 +61,14 @@ def test_the_window_slides() -> None:
     assert normaliser.state() == [1.0, 3.0]
 
 
+def test_a_fixed_reference_is_the_first_costs() -> None:
+    normaliser = CostNormaliser(11, fixed=True)
+    for root in range(30):
+        normaliser.observe(float(root * root))
+    assert normaliser.bounds() == pytest.approx((0.5, 9.5))
+    assert normaliser.state() == squares().state()
+
+
 def test_the_state_survives_a_checkpoint() -> None:
     restored = CostNormaliser(100)
     restored.restore(json.loads(json.dumps(squares().state())))

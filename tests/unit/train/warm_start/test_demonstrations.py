@@ -83,10 +83,10 @@ def test_a_thought_copies_a_cell_of_the_prompts_table(shown, tokenizer):
     for demonstration in shown:
         prompt = tokenizer.decode(list(demonstration.episode.prompt_ids))
         for turn in demonstration.episode.turns[:-1]:
-            topic, cell = re.match(r"<think> topic (\w+) (\d+ \w+) (?:then .*)?</think>", turn.text).groups()
+            topic, cell = re.match(r"<think> topic (\w+) (\d+ \d+ \w+) (?:then .*)?</think>", turn.text).groups()
             line = re.search(rf" {topic} : (.*?) :", prompt)[1]
             assert cell in line
-            assert cell.split()[1] == parse_turn(turn.text).shown
+            assert cell.split()[2] == parse_turn(turn.text).shown
 
 
 def test_a_call_asks_what_the_question_or_its_part_asks(shown):
