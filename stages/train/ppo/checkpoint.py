@@ -11,30 +11,24 @@ from typing import TYPE_CHECKING, Any
 from stages.shared.errors import IntegrityError
 from stages.shared.policy import load_policy
 from stages.train.ppo.record import StepRecord
+from stages.train.ppo.resume import STEP, best_validated, whole_steps
 
 if TYPE_CHECKING:
     import torch
 
-STEP = "global_step_"
 NOT_WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin")
 
 
-def saved_steps(checkpoints: Path) -> list[int]:
-    """Steps whose actor is on disk whole, ascending: verl writes `fsdp_config.json` after the weights."""
-    folders = checkpoints.glob(f"{STEP}*/actor/fsdp_config.json")
-    return sorted(int(path.parts[-3].removeprefix(STEP)) for path in folders)
-
-
 def best_step(records: Sequence[StepRecord], checkpoints: Path) -> int:
-    """The saved step with the best greedy reward on validation, the later of equals; the last where none was validated.
+    """The step that validated best, of those whose checkpoint verifies; the last where none was validated.
 
     Raises IntegrityError when no checkpoint is there.
     """
-    saved = saved_steps(checkpoints)
-    if not saved:
+    whole = whole_steps(checkpoints)
+    if not whole:
         raise IntegrityError(f"{checkpoints}: no checkpoint to take a policy from; remove the folder and train again")
-    validated = {record.step: record.reward for record in records if record.phase == "validation"}
-    return max((step for step in saved if step in validated), key=lambda s: (validated[s], s), default=saved[-1])
+    best = best_validated(records, whole)
+    return whole[-1] if best is None else best
 
 
 def export(checkpoints: Path, step: int, policy: Path, out: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stages.shared.errors import ConfigurationError
 from stages.shared.params import Params
 from stages.train.ppo.overlays import OPEN, cpu, gpu
+from stages.train.ppo.resume import FRESH, STEP, Start
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -31,6 +32,9 @@ class Paths:
     checkpoints: Path
     ray: Path | None = None
     """Ray's own folder; a short path, since sockets lie in it."""
+    start: Start = FRESH
+    rows: int = 0
+    """Episodes that are in flight at once at least: validation plays all of its questions."""
 
 
 def compose(params: Params, paths: Paths) -> DictConfig:
@@ -42,7 +46,7 @@ def compose(params: Params, paths: Paths) -> DictConfig:
 
     check_batches(params)
     config = _defaults()
-    overlay = cpu(params, paths.ray) if params.train.backend == "cpu" else gpu(params)
+    overlay = cpu(params, paths.ray, paths.rows) if params.train.backend == "cpu" else gpu(params)
     for source in (base(params, paths), overlay):
         for key, value in source.items():
             OmegaConf.update(config, key, value, force_add=_open(key))
@@ -104,8 +108,10 @@ def base(params: Params, paths: Paths) -> Mapping[str, Any]:
         "trainer.total_training_steps": ppo.steps,
         "trainer.save_freq": ppo.save_every,
         "trainer.test_freq": ppo.validate_every,
-        "trainer.val_before_train": True,
-        "trainer.resume_mode": "auto",
+        "trainer.val_before_train": paths.start.validate,
+        "trainer.val_only": paths.start.step >= ppo.steps,
+        "trainer.resume_mode": "resume_path" if paths.start.step else "disable",
+        "trainer.resume_from_path": str(paths.checkpoints / f"{STEP}{paths.start.step}"),
         "trainer.default_local_dir": str(paths.checkpoints),
     }
 

@@ -150,6 +150,7 @@ class CpuValueEngine(CpuEngine):
         torch.set_num_threads(Job.load().threads)
         config = self.model_config.hf_config
         config.num_labels, config.classifier_dropout = 1, 0.0
+        torch.manual_seed(Job.load().seed)
         return AutoModelForTokenClassification.from_pretrained(
             self.model_config.local_path, dtype=torch.float32, config=config
         )

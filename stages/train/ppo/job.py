@@ -31,6 +31,8 @@ class Job(BaseModel):
     episode: EpisodeParams
     reward: RewardParams
     seed: int
+    keep: int = 2
+    """Checkpoints kept, beside the best."""
     threads: int = 1
     """Threads that each process computes with."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,13 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopManager
 import stages.train.ppo.advantage  # noqa: F401  (registers our estimators where advantages are computed)
 from stages.shared.episode.normaliser import CostNormaliser
 from stages.shared.episode.reward import Reward, score
-from stages.shared.episode.types import Episode
+from stages.shared.episode.types import Call, Episode
 from stages.shared.errors import TransientError
-from stages.shared.files import write_json
+from stages.shared.params import RewardParams
 from stages.train.ppo.agent_loop import EPISODE, EpisodeWorker
 from stages.train.ppo.job import Job
-from stages.train.ppo.record import Phase, StepRecord, append_record
+from stages.train.ppo.record import SAMPLES, Phase, StepRecord, append_record
 
-NORMALISER = "normaliser.json"
-SAMPLES = "episodes.jsonl"
 SAMPLED = 4
 """Training episodes a step kept as text."""
 
@@ -42,25 +40,44 @@ class EpisodeManager(AgentLoopManager):
         super().__init__(*args, **kwargs)
         self._job = Job.load()
         torch.set_num_threads(self._job.threads)
-        self._normaliser = restore_normaliser(self._job)
+        self._normalisers = normalisers(self._job.reward)
         self._last = time.monotonic()
 
     def generate_sequences(self, prompts: Any) -> Any:
         """Play and score a batch; see `AgentLoopManager`."""
+        began = time.monotonic()
         output = super().generate_sequences(prompts)
+        played = time.monotonic() - began
         episodes: list[Episode] = list(output.non_tensor_batch.pop(EPISODE))
         answers = [list(row["ground_truth"]["target"]) for row in prompts.non_tensor_batch["reward_model"]]
         phase: Phase = "validation" if prompts.meta_info.get("validate") else "train"
         step = int(prompts.meta_info["global_steps"])
-        rewards = rewarded(episodes, answers, self._job, self._normaliser, phase)
+        normaliser = self._normalisers[phase]
+        rewards = rewarded(episodes, answers, self._job, normaliser, phase)
         if phase == "train":
             refuse_dead_pool(rewards, step)
-            write_json(self._job.notes / NORMALISER, self._normaliser.state())
-            keep_samples(self._job.notes / SAMPLES, step, episodes, rewards)
+            questions = [str(question) for question in prompts.non_tensor_batch["question"]]
+            keep_samples(self._job.notes / SAMPLES, step, episodes, rewards, questions, answers)
         now = time.monotonic()
-        append_record(self._job.notes, StepRecord.of(step, phase, episodes, rewards, now - self._last))
+        seconds = now - self._last, played
+        append_record(self._job.notes, StepRecord.of(step, phase, episodes, rewards, normaliser, seconds))
         self._last = now
         return fill_in(output, rewards)
+
+    def state(self) -> dict[str, list[float]]:
+        """The cost normaliser of each split, for a checkpoint."""
+        return {phase: normaliser.state() for phase, normaliser in self._normalisers.items()}
+
+    def restore(self, state: Mapping[str, Sequence[float]]) -> None:
+        """Take up what `state` gave."""
+        for phase, normaliser in self._normalisers.items():
+            normaliser.restore(state[phase])
+
+
+def normalisers(params: RewardParams) -> dict[Phase, CostNormaliser]:
+    """One a split; see `rewarded`."""
+    fixed = params.normaliser == "fixed"
+    return {"train": CostNormaliser(params.window, fixed=fixed), "validation": CostNormaliser(params.window)}
 
 
 def rewarded(
@@ -70,8 +87,11 @@ def rewarded(
     normaliser: CostNormaliser,
     phase: Phase,
 ) -> list[Reward]:
-    """Score a batch. Training feeds the normaliser first; validation only asks it."""
-    if phase == "train":
+    """Score a batch. Training feeds its normaliser first; validation's knows its first batch only.
+
+    So the rewards of two validations compare: the questions are the same, and so is what their costs are held against.
+    """
+    if phase == "train" or normaliser.empty:
         for episode in episodes:
             if episode.ending != "infrastructure":
                 normaliser.observe(episode.cost)
@@ -104,23 +124,34 @@ def fill_in(output: Any, rewards: Sequence[Reward]) -> Any:
     return output
 
 
-def restore_normaliser(job: Job) -> CostNormaliser:
-    """The cost normaliser as the run left it, or a fresh one."""
-    normaliser = CostNormaliser(job.reward.window)
-    path = job.notes / NORMALISER
-    if path.exists():
-        normaliser.restore(json.loads(path.read_text(encoding="utf-8")))
-    return normaliser
-
-
-def keep_samples(path: Path, step: int, episodes: Sequence[Episode], rewards: Sequence[Reward]) -> None:
+def keep_samples(
+    path: Path,
+    step: int,
+    episodes: Sequence[Episode],
+    rewards: Sequence[Reward],
+    questions: Sequence[str],
+    answers: Sequence[Sequence[str]],
+) -> None:
     """Append a few episodes of a step as text, spread over the batch."""
     with path.open("a", encoding="utf-8") as file:
         for index in range(0, len(episodes), max(1, -(-len(episodes) // SAMPLED))):
             episode = episodes[index]
             text = "".join(part for turn in episode.turns for part in (turn.text, turn.observation))
-            entry = {"step": step, "text": text, "faults": episode.faults, "ending": episode.ending}
-            calls = [f"{call.name}: {call.query}" for call in episode.calls]
-            file.write(
-                json.dumps({**entry, "calls": calls, "reward": asdict(rewards[index])}, ensure_ascii=False) + "\n"
-            )
+            entry = {
+                "step": step,
+                "question": questions[index],
+                "answers": list(answers[index]),
+                "text": text,
+                "turns": [[turn.text, turn.observation] for turn in episode.turns],
+                "answer": episode.answer,
+                "faults": episode.faults,
+                "ending": episode.ending,
+                "calls": [_call(call) for call in episode.calls],
+                "reward": asdict(rewards[index]),
+            }
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def _call(call: Call) -> dict[str, Any]:
+    said = {"shown": call.shown, "name": call.name, "query": call.query, "reply": call.reply.text}
+    return {**said, "outcome": call.reply.outcome.value, "cost": call.cost}

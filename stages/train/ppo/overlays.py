@@ -24,17 +24,18 @@ OBJECT_STORE_BYTES = 200_000_000
 ROLLOUT = "batched_cpu"
 
 
-def cpu(params: Params, ray: Path | None) -> Mapping[str, Any]:
+def cpu(params: Params, ray: Path | None, rows: int) -> Mapping[str, Any]:
     """Bare fp32 modules, the batched rollout, one process that trains; rollout log-probabilities taken as they are.
 
-    These are exact to rounding (same weights, same precision), so that computing them again would only cost time.
+    These are exact to rounding (same weights, same precision), so that computing them again would only cost time. There
+    are rows for every episode in flight: one that lost its own would be computed another way, with other last bits.
     """
     overlay: dict[str, Any] = {
         "trainer.device": "cpu",
         "trainer.balance_batch": False,
         "actor_rollout_ref.rollout.name": ROLLOUT,
         "actor_rollout_ref.rollout.dtype": "float32",
-        "actor_rollout_ref.rollout.max_num_seqs": params.train.ppo.questions * params.train.ppo.episodes,
+        "actor_rollout_ref.rollout.max_num_seqs": max(params.train.ppo.questions * params.train.ppo.episodes, rows),
         "actor_rollout_ref.rollout.free_cache_engine": False,
         "actor_rollout_ref.rollout.agent.num_workers": 1,
         "algorithm.rollout_correction.bypass_mode": True,
@@ -69,8 +70,6 @@ def gpu(params: Params) -> Mapping[str, Any]:
         "actor_rollout_ref.rollout.max_model_len": params.episode.prompt_tokens + params.episode.response_tokens,
         "actor_rollout_ref.rollout.skip_tokenizer_init": False,
         "actor_rollout_ref.rollout.agent.num_workers": 4 * params.train.nodes,
-        "trainer.max_actor_ckpt_to_keep": 2,
-        "trainer.max_critic_ckpt_to_keep": 2,
     }
     if params.train.ray_address is not None:
         overlay["ray_kwargs.ray_init.address"] = params.train.ray_address

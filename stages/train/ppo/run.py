@@ -1,27 +1,28 @@
-"""One training run: verl's `main_ppo` started, followed step by step, and ended."""
+"""One training run: verl started, followed step by step, and ended."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
 
 from stages.shared import errors
 from stages.shared.errors import PipelineError
 from stages.shared.params import Params
-from stages.shared.progress import Progress
+from stages.shared.progress import Progress, say
 from stages.train.ppo.config import Paths, compose
 from stages.train.ppo.job import VARIABLE, Job
 from stages.train.ppo.processes import running
 from stages.train.ppo.record import StepRecord, read_records
+from stages.train.ppo.resume import Start, rewind
+from stages.train.ppo.tenure import tenure
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -32,7 +33,6 @@ TAIL = 15
 """Lines of verl's log shown with a failure."""
 _OURS = re.compile(r"stages\.shared\.errors\.(\w+): (.*)")
 _RAISED = re.compile(r"[\w.]*(Error|Exception)\b.*:")
-TRACKER = "latest_checkpointed_iteration.txt"
 
 
 def train(params: Params, job: Job, train_rows: Path, validation_rows: Path, log: Path) -> None:
@@ -41,43 +41,39 @@ def train(params: Params, job: Job, train_rows: Path, validation_rows: Path, log
     The run's folder is `job.notes`. Raises TransientError when the pool failed, PipelineError with the end of verl's
     log otherwise; either way nothing that was started is left running.
     """
-    folder = job.notes
+    folder, steps = job.notes, params.train.ppo.steps
     checkpoints = folder / "checkpoints"
-    if last_step(checkpoints) >= params.train.ppo.steps:
-        return
     log.parent.mkdir(parents=True, exist_ok=True)
-    with _ray_folder() as ray:
-        config = compose(params, Paths(job.policy, train_rows, validation_rows, checkpoints, ray))
-        command = _command(config, folder)
+    with tenure(folder) as held:
+        start = rewind(folder, checkpoints, steps, params.train.ppo.validate_every)
+        if is_done(start, steps):
+            return
+        if start.step:
+            say(f"train: going on from the checkpoint of step {start.step}")
+        rows = pq.read_metadata(validation_rows).num_rows
+        paths = Paths(job.policy, train_rows, validation_rows, checkpoints, held.ray, start, rows)
+        command = _command(compose(params, paths), folder)
         environment = _environment(params, job.save(folder / "job.json"), folder)
         begins = log.stat().st_size if log.exists() else 0
         with running(command, environment, log) as child:
-            _follow(child, params.train.ppo.steps, folder)
+            held.started(child.pid)
+            _follow(child, steps, start.step, folder)
     if child.returncode != 0:
         raise _failure(log, begins, child.returncode)
 
 
-def last_step(checkpoints: Path) -> int:
-    """The step of the newest whole checkpoint, 0 where there is none."""
-    try:
-        return int((checkpoints / TRACKER).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return 0
+def is_done(start: Start, steps: int) -> bool:
+    """Whether there is nothing left to do: the last step is saved and validated."""
+    return start.step >= steps and not start.validate
 
 
 def _command(config: DictConfig, folder: Path) -> list[str]:
-    """verl's own entry point, on the configuration composed here."""
+    """Our entry point, on the configuration composed here."""
     from omegaconf import OmegaConf
 
-    OmegaConf.save(config, folder / "verl.yaml")
-    quiet = [
-        "hydra.output_subdir=null",
-        f"hydra.run.dir={folder}",
-        "hydra/job_logging=stdout",
-        "hydra/hydra_logging=none",
-    ]
-    place = [f"--config-path={folder}", "--config-name=verl"]
-    return [sys.executable, "-m", "verl.trainer.main_ppo", *place, *quiet]
+    path = folder / "verl.yaml"
+    OmegaConf.save(config, path)
+    return [sys.executable, "-m", "stages.train.ppo.trainer", str(path)]
 
 
 def _environment(params: Params, job: Path, folder: Path) -> Mapping[str, str]:
@@ -111,19 +107,8 @@ def _metrics_file(folder: Path) -> Path:
     return folder / f"verl-{len(list(folder.glob('verl-*.jsonl'))):03d}.jsonl"
 
 
-@contextmanager
-def _ray_folder() -> Iterator[Path]:
-    """A short-lived folder with a short name: Ray's sockets must fit into 107 characters."""
-    folder = Path(tempfile.mkdtemp(prefix="pm"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _follow(child: subprocess.Popen[bytes], steps: int, folder: Path) -> None:
-    """Show each training step as its notes appear, until the child ends."""
-    shown = max((record.step for record in _trained(folder)), default=0) if last_step(folder / "checkpoints") else 0
+def _follow(child: subprocess.Popen[bytes], steps: int, shown: int, folder: Path) -> None:
+    """Show each training step after `shown` as its notes appear, until the child ends."""
     with Progress("train", total=steps, unit="steps", note="starting verl") as progress:
         progress.advance(shown)
         while True:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.shared.errors import IntegrityError
+from stages.shared.files import write_json
 from stages.shared.params import Params
 from stages.shared.policy import load_tokenizer
 from stages.shared.pool.candidate import Candidate, Descriptor
@@ -21,7 +22,11 @@ from stages.train.ppo.config import check_batches
 from stages.train.ppo.data import check_lengths, training_order, write_rows
 from stages.train.ppo.job import Job
 from stages.train.ppo.record import read_records
-from stages.train.ppo.run import last_step, train
+from stages.train.ppo.resume import sealed_steps
+from stages.train.ppo.run import train
+
+DONE = "done.json"
+"""Says that a run folder's last step is saved and validated."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,15 @@ def ppo(params: Params, policy: Path, inputs: Inputs, folder: Path, state: Path)
     batch sizes and prompts that do not fit.
     """
     check_batches(params)
-    checkpoints = folder / "checkpoints"
-    if last_step(checkpoints) < params.train.ppo.steps:
+    checkpoints, done = folder / "checkpoints", folder / DONE
+    if not (done.exists() and sealed_steps(checkpoints)):
         rows = _write(params, policy, inputs, folder)
         with serve(params.pool, params.world, state) as candidates:
             seen = tuple(candidate for candidate in candidates if candidate.seen)
             asyncio.run(_check(seen, params))
             job = _job(params, policy, inputs, seen, folder)
             train(params, job, *rows, log=state / "logs" / "train.log")
+        write_json(done, {"steps": params.train.ppo.steps})
     return best_step(read_records(folder), checkpoints)
 
 
@@ -86,5 +92,5 @@ def _job(params: Params, policy: Path, inputs: Inputs, seen: tuple[Candidate, ..
     return Job(
         policy=policy.resolve(), notes=folder.resolve(), candidates=seen, descriptors=tuple(inputs.descriptors),
         limits=params.pool.limits, episode=params.episode, reward=params.reward, seed=params.train.seed,
-        threads=threads(),
+        threads=threads(), keep=params.train.ppo.keep,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from stages.shared.questions import Question
 PROFILES = Path(__file__).resolve().parents[4] / "infra" / "profiles"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def profile() -> Callable[..., Params]:
     """A named profile, with settings of train.ppo replaced."""
     return read_profile
@@ -39,7 +39,7 @@ def descriptors() -> tuple[Descriptor, ...]:
     return tuple(Descriptor(name, 0.1 * (i + 1), 0.5, skill) for i, name in enumerate(("Arlix", "Bomon", "Cyqun")))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def questions() -> list[Question]:
     single = [Question(f"what is the quarry of zuma {i} ?", ("a",), "nq", "train", "stone", 1) for i in range(12)]
     double = [

@@ -20,7 +20,8 @@ from stages.shared.params import EpisodeParams, RewardParams
 from stages.shared.pool.candidate import Candidate, Descriptor, Outcome, Reply
 from stages.train.ppo.agent_loop import generator, to_output
 from stages.train.ppo.exchange import Counter, ExchangeClient, Order, Parcel
-from stages.train.ppo.manager import refuse_dead_pool, rewarded
+from stages.train.ppo.manager import normalisers, refuse_dead_pool, rewarded
+from stages.train.ppo.record import StepRecord
 from stages.train.tiny.tokenizer import build_tokenizer
 
 WORDS = build_tokenizer()
@@ -108,12 +109,30 @@ async def test_a_failed_call_neither_pays_nor_costs(descriptors: tuple[Descripto
         refuse_dead_pool([rewards[1]], 3)
 
 
-async def test_validation_does_not_teach_the_normaliser(descriptors: tuple[Descriptor, ...]) -> None:
+async def test_each_split_holds_costs_against_its_own_and_validation_against_its_first(
+    descriptors: tuple[Descriptor, ...],
+) -> None:
     episode = await play(Server(CALL, ANSWER), descriptors, REPLY)
     job: Any = SimpleNamespace(reward=RewardParams(cost_coefficient=0.5))
+    splits = normalisers(job.reward)
+    for _ in range(3):
+        for phase, normaliser in splits.items():
+            rewarded([episode], [["bade"]], job, normaliser, phase)
+    assert len(splits["train"].state()) == 3
+    assert len(splits["validation"].state()) == 1
+
+
+async def test_every_attempted_call_is_billed_the_failed_ones_too(descriptors: tuple[Descriptor, ...]) -> None:
+    good = await play(Server(CALL, ANSWER), descriptors, REPLY)
+    bad = await play(Server(CALL, ANSWER), descriptors, Reply("", Outcome.MALFORMED, 10, 7))
+    job: Any = SimpleNamespace(reward=RewardParams(cost_coefficient=0.5))
     normaliser = CostNormaliser(10)
-    rewarded([episode], [["bade"]], job, normaliser, "validation")
-    assert normaliser.state() == []
+    rewards = rewarded([good, bad], [["bade"], ["bade"]], job, normaliser, "train")
+    record = StepRecord.of(1, "train", [good, bad], rewards, normaliser, (1.0, 0.5))
+    assert (record.n, record.failed, record.paid_calls) == (1, 1, 2)
+    assert record.paid == pytest.approx(good.calls[0].cost_total + bad.calls[0].cost_total)
+    assert rewards[1].cost == 7 * 2.0
+    assert record.reward == pytest.approx(record.r_format + 0.5 * record.r_outcome + 0.5 * record.r_cost)
 
 
 async def test_verls_batch_gets_the_reward_on_the_last_token_and_no_mask_for_a_failure(
