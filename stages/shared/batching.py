@@ -25,8 +25,9 @@ class BatchedGenerator:
     """Generates for many callers at once. Use as `async with BatchedGenerator(model, tokenizer) as generator`.
 
     Turns of one episode and episodes of one prompt share work, found by their tokens: callers need not say so. With a
-    `seed` in the request a generation does not depend on its neighbours; on a CPU not even in its last bits, as long as
-    there are rows enough that no episode loses its own while it waits for a reply.
+    `seed` in the request a sampled generation does not depend on its neighbours; on a CPU not even in its last bits, as
+    long as there are rows enough that no episode loses its own while it waits for a reply. A greedy one may do so in
+    the last bits.
     """
 
     def __init__(

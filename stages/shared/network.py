@@ -44,8 +44,20 @@ class Network:
         self.size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.eps = config.rms_norm_eps
         self.depth = config.num_hidden_layers
-        head = model.get_output_embeddings()
-        self.head = head if head is not None else None
+        self.head = model.get_output_embeddings()
+        self._joint: dict[torch.nn.Module, tuple[torch.Tensor, torch.Tensor | None]] = {}
+
+    @torch.no_grad()
+    def join(self) -> None:
+        """Lay weights that share an input side by side in memory, so that one product serves them; for generation.
+
+        The model's own weights become views of that memory: an update of their values is still seen at once.
+        """
+        for layer in self.layers:
+            for group in _groups(layer):
+                weight = _lay_out([part.weight for part in group])
+                bias = None if group[0].bias is None else _lay_out([part.bias for part in group])
+                self._joint[group[0]] = weight, bias
 
     @property
     def device(self) -> torch.device:
@@ -62,12 +74,11 @@ class Network:
         count, lacking = len(tokens), max(0, _fewest_rows() - len(tokens))
         x = self.body.embed_tokens(F.pad(tokens, (0, lacking)))
         positions = F.pad(positions, (0, lacking))
-        cos, sin = self.body.rotary_emb(x, positions[None])
-        cos, sin = cos[0][:, None], sin[0][:, None]
+        cos, sin = self._rotation(x, positions)
         for index, layer in enumerate(self.layers):
             x = x + self._attention(index, layer, x, cos, sin, attend, count)
             y = F.rms_norm(x, (x.shape[-1],), layer.post_attention_layernorm.weight, self.eps)
-            gate, up = _joined(y, (layer.mlp.gate_proj, layer.mlp.up_proj)).chunk(2, dim=-1)
+            gate, up = self._project(y, _groups(layer)[1]).chunk(2, dim=-1)
             x = x + layer.mlp.down_proj(F.silu(gate) * up)
         return F.rms_norm(x[:count], (x.shape[-1],), self.body.norm.weight, self.eps)
 
@@ -91,11 +102,26 @@ class Network:
         own = layer.self_attn
         y = F.rms_norm(x, (x.shape[-1],), layer.input_layernorm.weight, self.eps)
         both = self.heads + self.kv_heads
-        heads = _joined(y, (own.q_proj, own.k_proj, own.v_proj)).view(len(y), both + self.kv_heads, self.size)
+        heads = self._project(y, _groups(layer)[0]).view(len(y), both + self.kv_heads, self.size)
         turned, values = rotate(heads[:, :both], cos, sin), heads[:, both:]
         queries, keys = turned[:count, : self.heads], turned[:count, self.heads :]
         found = attend(index, queries, keys, values[:count]).reshape(count, -1)
         return own.o_proj(F.pad(found, (0, 0, 0, len(x) - count)))
+
+    def _project(self, x: torch.Tensor, layers: Sequence[torch.nn.Module]) -> torch.Tensor:
+        """Several linear layers of one input: one product where they lie side by side or moving them pays."""
+        if layers[0] in self._joint:
+            return F.linear(x, *self._joint[layers[0]])
+        if len(x) < JOINING_PAYS:
+            return torch.cat([layer(x) for layer in layers], dim=-1)
+        weight = torch.cat([layer.weight for layer in layers])
+        return F.linear(x, weight, None if layers[0].bias is None else torch.cat([layer.bias for layer in layers]))
+
+    def _rotation(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines as `rotate` takes them."""
+        cos, sin = self.body.rotary_emb(x, positions[None])
+        first, second = sin[0].chunk(2, dim=-1)
+        return cos[0][:, None], torch.cat((-first, second), dim=-1)[:, None]
 
 
 def _fewest_rows() -> int:
@@ -103,14 +129,21 @@ def _fewest_rows() -> int:
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding, half-split layout (Su et al. 2021); x [N, heads, size], the rest [N, 1, size]."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+    """Rotary position embedding, half-split layout (Su et al. 2021); x [N, heads, size], the rest [N, 1, size].
+
+    The first half of `sin` is negative: it goes with the second half of `x`.
+    """
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
-def _joined(x: torch.Tensor, layers: Sequence[torch.nn.Module]) -> torch.Tensor:
-    """Several linear layers of one input, as one product where there are enough tokens to pay for the joining."""
-    if len(x) < JOINING_PAYS:
-        return torch.cat([layer(x) for layer in layers], dim=-1)
-    weight = torch.cat([layer.weight for layer in layers])
-    return F.linear(x, weight, None if layers[0].bias is None else torch.cat([layer.bias for layer in layers]))
+def _groups(layer: torch.nn.Module) -> tuple[tuple[torch.nn.Module, ...], ...]:
+    """A layer's projections that share an input."""
+    own = layer.self_attn
+    return (own.q_proj, own.k_proj, own.v_proj), (layer.mlp.gate_proj, layer.mlp.up_proj)
+
+
+def _lay_out(weights: Sequence[torch.nn.Parameter]) -> torch.Tensor:
+    joint = torch.cat([weight.data for weight in weights])
+    for weight, part in zip(weights, joint.split([len(weight) for weight in weights]), strict=True):
+        weight.data = part
+    return joint

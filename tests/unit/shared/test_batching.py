@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stages.shared.batching import BatchedGenerator
+from stages.shared.decoding import Decoder, Request
 from stages.shared.episode.types import Generation
 from stages.shared.errors import ConfigurationError
 from stages.shared.network import Network
@@ -38,6 +41,23 @@ def build(family: str, words: Any, kv_heads: int = 2, seed: int = 0) -> Any:
     rope = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 128}  # fmt: skip
     return LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=False, rope_parameters=rope)).eval()
+
+
+def shallow(words: Any) -> Any:
+    """Weights of a common size: with larger ones, rounding alone moves a log-probability by more than 1e-5."""
+    model = build("qwen2", words)
+    for weight in model.parameters():
+        weight.data *= 0.3
+    return model
+
+
+def written_alone(model: Any, words: Any, request: Request) -> Generation:
+    """What a decoder that has nothing cached and serves nobody else writes."""
+    decoder = Decoder(model, words)
+    done = decoder.step([request])
+    while not done:
+        done = decoder.step()
+    return done[0][1]
 
 
 def contexts(count: int, vocabulary: int, longest: int = 30, seed: int = 1) -> list[list[int]]:
@@ -95,6 +115,53 @@ async def test_later_turns_reuse_what_is_cached_and_change_nothing(words: Any) -
         played = await asyncio.gather(*[episode(generator, shared[i % 2], 10 * i) for i in range(12)])
     for context, written in (turn for turns in played for turn in turns):
         assert written.log_probs == pytest.approx(rescored(model, context, written), abs=TOLERANCE)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    tables=st.lists(st.integers(20, 90), min_size=1, max_size=3),
+    asked=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 24), st.booleans()), min_size=1, max_size=12),
+    max_rows=st.integers(1, 6),
+    forget=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_a_shared_beginning_gives_the_log_probs_of_a_prompt_computed_alone(
+    words: Any, tables: list[int], asked: list[tuple[int, int, bool]], max_rows: int, forget: bool, seed: int
+) -> None:
+    model, rng = shallow(words), random.Random(seed)
+    heads = [[rng.randrange(4, len(words)) for _ in range(length)] for length in tables]
+    requests = [
+        Request((*heads[table % len(heads)], *(rng.randrange(4, len(words)) for _ in range(own))), 4, (), float(hot))
+        for table, own, hot in asked
+    ]
+    together, found = Decoder(model, words, max_rows), {}
+    for part in (requests[: len(requests) // 2], requests[len(requests) // 2 :]):
+        done = together.step(part)
+        if forget:
+            together.forget()
+        while together.busy:
+            done += together.step()
+        found |= dict(done)
+    assert set(found) == set(requests)
+    for request, generation in found.items():
+        alone = written_alone(model, words, request)
+        assert generation.token_ids == alone.token_ids
+        assert generation.log_probs == pytest.approx(alone.log_probs, abs=1e-5)
+
+
+async def test_a_table_that_greedy_questions_share_is_computed_once(words: Any) -> None:
+    model, (table,) = build("qwen2", words), contexts(1, len(words), longest=2, seed=3)
+    table = table * 100
+    seen: list[int] = []
+    network = Decoder(model, words)
+    count = network._network.hidden
+    network._network.hidden = lambda tokens, *rest: (seen.append(len(tokens)), count(tokens, *rest))[1]  # type: ignore
+    requests = [Request((*table, *question), 1, ()) for question in ([5, 6, 7], [8, 9], [10, 11, 12, 13])]
+    network.step(requests[:2])
+    assert sum(seen) == len(table) + 2 + 1 + 2
+    seen.clear()
+    network.step(requests[2:])
+    assert sum(seen) == 4
 
 
 async def test_more_callers_than_rows_are_all_served_right(words: Any) -> None:
