@@ -33,11 +33,11 @@ def draw_roster(
     chosen = _subset(descriptors, rng, params.smallest)
     if params.shuffle:
         rng.shuffle(chosen)
-    if not params.rename:
+    if rng.random() >= params.rename:
         return make_roster(chosen)
     if len(names) < len(chosen):
         raise ConfigurationError(
-            f"train.roster.rename needs {len(chosen)} names, found {len(names)}; give more, or set it to false"
+            f"train.roster.rename needs {len(chosen)} names, found {len(names)}; give more, or set it to 0"
         )
     return _roster(chosen, rng.sample(list(names), len(chosen)))
 

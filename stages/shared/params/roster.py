@@ -13,7 +13,7 @@ class RosterParams(Section):
     """How the pool is shown in a training prompt, so that the policy reads it instead of learning names."""
 
     shuffle: bool = True
-    rename: bool = False
-    """Show candidates under names drawn anew for each question."""
+    rename: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the questions that show the candidates under names drawn anew."""
     smallest: Annotated[int, Field(ge=2)] | None = None
     """Show a random subset of at least so many candidates; null shows all."""

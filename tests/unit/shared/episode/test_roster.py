@@ -41,10 +41,16 @@ def test_a_drawn_roster_shows_different_candidates_under_different_names(
     assert roster == draw_roster(POOL, random.Random(seed), params, NAMES)
 
 
+def test_so_many_of_the_rosters_are_renamed_as_the_share_says() -> None:
+    rng, params = random.Random(3), RosterParams(rename=0.8)
+    renamed = sum(draw_roster(POOL, rng, params, NAMES).entries[0].shown in NAMES for _ in range(500))
+    assert 370 <= renamed <= 430
+
+
 def test_what_cannot_be_drawn_is_refused_with_the_way_out() -> None:
     rng = random.Random(0)
     with pytest.raises(ConfigurationError, match="needs 6 names, found 1"):
-        draw_roster(POOL, rng, RosterParams(rename=True), ["N1"])
+        draw_roster(POOL, rng, RosterParams(rename=1), ["N1"])
     with pytest.raises(ConfigurationError, match="smallest is 7, of 6 candidates; lower it"):
         draw_roster(POOL, rng, RosterParams(smallest=7))
     with pytest.raises(ConfigurationError, match="share the name A"):

@@ -45,7 +45,7 @@ def test_a_row_carries_its_own_roster_and_the_prompt_shows_it(
     tmp_path: Path, questions: list[Question], descriptors: tuple[Descriptor, ...], params: Params
 ) -> None:
     path = tmp_path / "train.parquet"
-    roster = RosterParams(shuffle=True, rename=True, smallest=2)
+    roster = RosterParams(shuffle=True, rename=1, smallest=2)
     prompts = write_rows(path, questions, descriptors, roster, NAMES, params.episode, "seed")
     rows = pq.read_table(path).to_pylist()
     known = {descriptor.name: descriptor for descriptor in descriptors}

@@ -72,7 +72,7 @@ def teach(profile, tokenizer):
         settings = {
             "records": profile.records,
             "descriptors": profile.descriptors,
-            "roster": RosterParams(shuffle=True, rename=True, smallest=2),
+            "roster": RosterParams(shuffle=True, rename=1, smallest=2),
             "episode": EpisodeParams(
                 prompt_tokens=256, response_tokens=200, turn_tokens=48, reply_tokens=24, prompt="compact"
             ),

@@ -191,7 +191,7 @@ def test_the_prose_style_is_well_formed_too(teach, profile):
 
 
 def test_a_roster_without_a_right_candidate_is_drawn_again(teach, profile):
-    teacher = teach(roster=RosterParams(shuffle=True, rename=False, smallest=2))
+    teacher = teach(roster=RosterParams(shuffle=True, rename=0, smallest=2))
     assert {len(d.roster.entries) for d in draw(teacher, profile.questions, 60)} == {2, 3}
 
 
