@@ -42,22 +42,24 @@ def write_artifacts(workspace: Workspace, folder: Path, step: int, warm: Path) -
     """The selected policy, the policy before PPO, the curves and some episodes."""
     from stages.train.ppo.checkpoint import export
     from stages.train.ppo.curves import write_curves
+    from stages.train.ppo.episodes import read_episodes, write_episodes
     from stages.train.ppo.record import read_records
 
     with atomic_folder(workspace.artifacts("train")) as part:
         export(folder / "checkpoints", step, warm, part / "policy")
         shutil.copytree(warm, part / "warm_start")
         write_curves(part / "curves.csv", read_records(folder), folder)
-        shutil.copyfile(folder / "episodes.jsonl", part / "episodes.jsonl")
+        write_episodes(part, read_episodes(folder))
         write_manifest(part, SCHEMA)
 
 
 def write_metrics(workspace: Workspace, folder: Path, step: int, steps: int, seconds: Mapping[str, float]) -> None:
     """metrics/train.json; the seconds are those of this attempt."""
     from stages.train.ppo.curves import train_metrics
-    from stages.train.ppo.record import read_records
+    from stages.train.ppo.record import LOST, read_lines, read_records
 
-    write_json(workspace.metrics("train"), train_metrics(read_records(folder), step, steps, seconds))
+    lost = read_lines(folder / LOST)
+    write_json(workspace.metrics("train"), train_metrics(read_records(folder), step, steps, seconds, lost))
 
 
 if __name__ == "__main__":

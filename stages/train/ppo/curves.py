@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.shared.files import atomic_path
+from stages.train.ppo.collapse import warnings
 from stages.train.ppo.record import StepRecord
 
 LOGGED = {
@@ -17,13 +18,26 @@ LOGGED = {
     "actor/pg_clipfrac": "clipped",
     "actor/grad_norm": "gradient",
     "actor/reward_kl_penalty": "kl",
+    "actor/ppo_kl": "update_kl",
     "critic/vf_loss": "value_loss",
+    "critic/vf_explained_var": "value_explained",
     "timing_s/gen": "seconds_generating",
+    "timing_s/ref": "seconds_reference",
+    "timing_s/values": "seconds_values",
+    "timing_s/update_critic": "seconds_updating_critic",
     "timing_s/update_actor": "seconds_updating",
+    "timing_s/save_checkpoint": "seconds_saving",
+    "timing_s/update_weights": "seconds_sending_weights",
+    "timing_s/testing": "seconds_validating",
     "timing_s/step": "seconds_step",
 }
-"""verl's metrics that are kept, by the name of their column."""
-MEASURED = ("n", "failed", "reward", "format", "em", "f1", "cost", "calls", "tokens", "seconds")
+"""verl's metrics that are kept, by the name of their column. `kl` is to the warm start, where train.ppo.kl asks for it;
+`update_kl` is between the policy that played and the one that is updated."""
+MEASURED = (
+    "n", "failed", "reward", "r_format", "r_outcome", "r_cost", "format", "em", "f1", "cost", "calls",
+    "routing_entropy", "tokens", "tokens_per_s", "calls_per_s", "seconds", "playing_s", "low", "high",
+    "paid_calls", "paid",
+)  # fmt: skip
 
 
 def write_curves(path: Path, records: Sequence[StepRecord], folder: Path) -> None:
@@ -35,10 +49,14 @@ def write_curves(path: Path, records: Sequence[StepRecord], folder: Path) -> Non
         rows = csv.DictWriter(file, header, restval="")
         rows.writeheader()
         for record in sorted(records, key=lambda record: (record.step, record.phase)):
-            shares = {f"share_{name}": round(record.shares.get(name, 0.0), 4) for name in names}
-            own = {name: _rounded(getattr(record, name)) for name in MEASURED}
             verl = logged.get(record.step, {}) if record.phase == "train" else {}
-            rows.writerow({"step": record.step, "phase": record.phase, **own, **shares, **verl})
+            rows.writerow({"step": record.step, "phase": record.phase, **measures(record, names), **verl})
+
+
+def measures(record: StepRecord, names: Sequence[str]) -> dict[str, float]:
+    """The columns of one record, with the share of each of these candidates."""
+    shares = {f"share_{name}": round(record.shares.get(name, 0.0), 4) for name in names}
+    return {**{name: _rounded(getattr(record, name)) for name in MEASURED}, **shares}
 
 
 def read_logged(folder: Path) -> dict[int, dict[str, float]]:
@@ -57,9 +75,16 @@ def read_logged(folder: Path) -> dict[int, dict[str, float]]:
 
 
 def train_metrics(
-    records: Sequence[StepRecord], selected: int, steps: int, seconds: Mapping[str, float]
+    records: Sequence[StepRecord],
+    selected: int,
+    steps: int,
+    seconds: Mapping[str, float],
+    lost: Sequence[StepRecord] = (),
 ) -> dict[str, Any]:
-    """metrics/train.json: validation (greedy) at the start and the selected step, training at both ends."""
+    """metrics/train.json: validation (greedy) at the start and the selected step, training at both ends.
+
+    `lost` are records of steps that a restart did again: they were paid, and count in nothing else.
+    """
     validated = [record for record in records if record.phase == "validation"]
     trained = [record for record in records if record.phase == "train"]
     at_end = [record for record in validated if record.step == selected]
@@ -67,6 +92,8 @@ def train_metrics(
         "steps": steps,
         "selected_step": selected,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "spend": spend(records, lost),
+        "warnings": warnings(records),
     }
     for name, found in (
         ("start", validated[:1]),
@@ -79,9 +106,19 @@ def train_metrics(
     return metrics
 
 
+def spend(records: Sequence[StepRecord], lost: Sequence[StepRecord]) -> dict[str, float]:
+    """What the candidates cost: every attempted call, of training and validation, in USD with prompt tokens."""
+    found = {}
+    for prefix, part in (("", records), ("lost_", lost)):
+        found[f"{prefix}calls"] = sum(record.paid_calls for record in part)
+        found[f"{prefix}usd"] = round(sum(record.paid for record in part) / 1e6, 6)
+    return found
+
+
 def summary(record: StepRecord) -> dict[str, Any]:
     """One record as metrics."""
-    numbers = {name: _rounded(getattr(record, name)) for name in ("reward", "format", "em", "f1", "cost", "calls")}
+    names = ("reward", "r_format", "r_outcome", "r_cost", "format", "em", "f1", "cost", "calls", "routing_entropy")
+    numbers = {name: _rounded(getattr(record, name)) for name in names}
     return {**numbers, "n": record.n, "shares": {name: round(share, 4) for name, share in record.shares.items()}}
 
 

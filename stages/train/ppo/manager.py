@@ -136,12 +136,10 @@ def keep_samples(
     with path.open("a", encoding="utf-8") as file:
         for index in range(0, len(episodes), max(1, -(-len(episodes) // SAMPLED))):
             episode = episodes[index]
-            text = "".join(part for turn in episode.turns for part in (turn.text, turn.observation))
             entry = {
                 "step": step,
                 "question": questions[index],
                 "answers": list(answers[index]),
-                "text": text,
                 "turns": [[turn.text, turn.observation] for turn in episode.turns],
                 "answer": episode.answer,
                 "faults": episode.faults,

@@ -16,6 +16,8 @@ from stages.shared.episode.types import Episode
 
 Phase = Literal["train", "validation"]
 NOTES = "steps.jsonl"
+LOST = "lost.jsonl"
+"""Records of steps that a restart did again: what they cost was paid all the same."""
 SAMPLES = "episodes.jsonl"
 
 
@@ -117,19 +119,20 @@ def append_record(folder: Path, record: StepRecord) -> None:
 
 
 def read_records(folder: Path) -> list[StepRecord]:
-    """The notes of a run, by phase and step; of a step that was repeated after a restart, the last.
+    """The notes of a run, by phase and step; of a step that was repeated after a restart, the last."""
+    found = {(record.phase, record.step): record for record in read_lines(folder / NOTES)}
+    return [found[key] for key in sorted(found)]
 
-    A line that a crash cut short is left out.
-    """
-    path = folder / NOTES
-    found: dict[tuple[str, int], StepRecord] = {}
+
+def read_lines(path: Path) -> list[StepRecord]:
+    """The records in a file, in its order; a line that a crash cut short is left out. None where there is no file."""
+    found = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
-            record = StepRecord(**json.loads(line))
+            found.append(StepRecord(**json.loads(line)))
         except (ValueError, TypeError):
             continue
-        found[record.phase, record.step] = record
-    return [found[key] for key in sorted(found)]
+    return found
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -17,12 +17,10 @@ from stages.shared.artifacts import MANIFEST, verify_manifest, write_manifest
 from stages.shared.errors import IntegrityError
 from stages.shared.files import atomic_path
 from stages.shared.progress import say
-from stages.train.ppo.record import NOTES, SAMPLES, StepRecord, read_records
+from stages.train.ppo.record import LOST, NOTES, SAMPLES, StepRecord, read_records
 
 SCHEMA = "pointsman/checkpoint/1"
 STEP = "global_step_"
-LOST = "lost.jsonl"
-"""Records of steps that a restart did again: what they cost was paid all the same."""
 
 
 @dataclass(frozen=True)

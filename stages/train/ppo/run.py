@@ -17,10 +17,13 @@ from stages.shared import errors
 from stages.shared.errors import PipelineError
 from stages.shared.params import Params
 from stages.shared.progress import Progress, say
+from stages.train.ppo.board import board
+from stages.train.ppo.collapse import warnings
 from stages.train.ppo.config import Paths, compose
+from stages.train.ppo.curves import read_logged
 from stages.train.ppo.job import VARIABLE, Job
 from stages.train.ppo.processes import running
-from stages.train.ppo.record import StepRecord, read_records
+from stages.train.ppo.record import read_records
 from stages.train.ppo.resume import Start, rewind
 from stages.train.ppo.tenure import tenure
 
@@ -109,21 +112,23 @@ def _metrics_file(folder: Path) -> Path:
 
 def _follow(child: subprocess.Popen[bytes], steps: int, shown: int, folder: Path) -> None:
     """Show each training step after `shown` as its notes appear, until the child ends."""
-    with Progress("train", total=steps, unit="steps", note="starting verl") as progress:
+    warned = False
+    with Progress("train", total=steps, unit="steps", note="starting verl") as progress, board(folder, shown) as curves:
         progress.advance(shown)
         while True:
             over = child.poll() is not None
-            for record in _trained(folder):
-                if record.step > shown:
+            records = read_records(folder)
+            for record in records:
+                if record.phase == "train" and record.step > shown:
                     progress.advance(record.step - shown, note=str(record))
                     shown = record.step
+            curves.show(records, read_logged(folder))
+            for warning in [] if warned else warnings(records):
+                say(f"train: {warning}")
+                warned = True
             if over:
                 return
             time.sleep(POLL_S)
-
-
-def _trained(folder: Path) -> list[StepRecord]:
-    return [record for record in read_records(folder) if record.phase == "train"]
 
 
 def _failure(log: Path, begins: int, code: int) -> PipelineError:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from stages.train.ppo.record import NOTES, SAMPLES
-from stages.train.ppo.resume import LOST, Start, best_validated, newest_step, prune, rewind, seal, whole_steps
+from stages.train.ppo.record import LOST, NOTES, SAMPLES
+from stages.train.ppo.resume import Start, best_validated, newest_step, prune, rewind, seal, whole_steps
 from stages.train.ppo.state import read_state, write_state
 
 

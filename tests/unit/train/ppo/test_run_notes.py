@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import subprocess
 import sys
 import time
@@ -17,7 +18,9 @@ import torch
 from stages.shared.errors import IntegrityError, TransientError
 from stages.shared.params import TinyPolicy
 from stages.shared.policy import load_policy, load_tokenizer
+from stages.train.ppo.board import board
 from stages.train.ppo.checkpoint import best_step, export
+from stages.train.ppo.collapse import collapsed
 from stages.train.ppo.curves import train_metrics, write_curves
 from stages.train.ppo.processes import end, running
 from stages.train.ppo.record import NOTES, StepRecord, append_record, read_records
@@ -72,6 +75,45 @@ def test_metrics_tell_start_and_selected_end() -> None:
     assert metrics["selected_step"] == 10
     assert metrics["seconds"] == {"ppo": 12.3}
     assert metrics["end"]["shares"] == {"Arlix": 0.75, "Bomon": 0.25}
+
+
+def test_every_candidates_call_is_accounted_for_those_of_lost_steps_apart() -> None:
+    metrics = train_metrics([record(1, "train"), record(0, "validation")], 0, 1, {}, lost=[record(2, "train")])
+    assert metrics["spend"] == {"calls": 28, "usd": 0.00026, "lost_calls": 14, "lost_usd": 0.00013}
+
+
+def test_curves_tell_the_parts_of_the_reward_and_how_spread_routing_is(tmp_path: Path) -> None:
+    write_curves(tmp_path / "curves.csv", [record(1, "train", shares={"Arlix": 0.5, "Bomon": 0.5})], tmp_path)
+    with (tmp_path / "curves.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["r_format"], row["r_outcome"], row["r_cost"]) == ("-0.5", "0.25", "0.5")
+    assert float(row["routing_entropy"]) == pytest.approx(math.log(2), abs=1e-4)
+    assert (row["tokens_per_s"], row["calls_per_s"]) == ("320.0", "7.0")
+    assert record(1, "train", shares={"Arlix": 1.0}).routing_entropy == 0.0
+
+
+def test_routing_that_collapses_is_warned_of_and_one_odd_step_is_not() -> None:
+    mixed, single = {"Arlix": 0.5, "Bomon": 0.5}, {"Arlix": 1.0}
+    steps = [record(step, "train", shares=single if step > 1 else mixed) for step in range(1, 7)]
+    assert collapsed(steps[:5]) is None
+    assert collapsed(steps) == ("Arlix", 1.0)
+    assert "100% of the calls of the last 5 steps went to Arlix" in train_metrics(steps, 6, 6, {})["warnings"][0]
+    assert train_metrics(steps[:5], 5, 6, {})["warnings"] == []
+    assert collapsed([record(step, "validation", shares=single) for step in range(9)]) is None
+
+
+def test_tensorboard_shows_each_step_once_and_forgets_those_that_were_lost(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with board(tmp_path, 0) as curves:
+        for seen in (1, 2, 3):
+            curves.show([record(step, "train", 0.1 * step) for step in range(1, seen + 1)], {1: {"kl": 0.5}})
+    time.sleep(1.1)  # the name of an event file holds the second it was made
+    with board(tmp_path, 2) as curves:
+        curves.show([record(step, "train", 0.9) for step in range(1, 4)], {})
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(e.step, round(e.value, 2)) for e in events.Scalars("train/reward")] == [(1, 0.1), (2, 0.2), (3, 0.9)]
+    assert [e.value for e in events.Scalars("verl/kl")] == [0.5]
 
 
 @pytest.fixture
