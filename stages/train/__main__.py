@@ -48,7 +48,11 @@ def write_artifacts(workspace: Workspace, folder: Path, step: int, warm: Path) -
     with atomic_folder(workspace.artifacts("train")) as part:
         export(folder / "checkpoints", step, warm, part / "policy")
         shutil.copytree(warm, part / "warm_start")
-        write_curves(part / "curves.csv", read_records(folder), folder)
+        records = read_records(folder)
+        write_curves(part / "curves.csv", records, folder)
+        for phase in ("train", "validation"):
+            own = [record for record in records if record.phase == phase]
+            write_curves(part / "curves" / f"{phase}.csv", own, folder)
         write_episodes(part, read_episodes(folder))
         write_manifest(part, SCHEMA)
 

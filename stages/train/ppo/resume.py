@@ -64,7 +64,8 @@ def is_whole(folder: Path) -> bool:
     try:
         verify_manifest(folder, SCHEMA)
     except IntegrityError as error:
-        say(f"train: checkpoint {folder.name} is passed over: {str(error).splitlines()[1:2] or error}")
+        _, *faults = str(error).splitlines()
+        say(f"train: checkpoint {folder.name} is passed over: {faults[0].strip() if faults else error}")
         return False
     return True
 

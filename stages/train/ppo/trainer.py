@@ -37,6 +37,8 @@ from stages.train.ppo.state import read_state, write_state
 
 LOSSES = ("loss", "grad_norm")
 ENOUGH_BYTES = 1 << 20
+FULL = ("No space left", "Disk quota", "iostream error", "inline_container", "PytorchStreamWriter")
+"""How a full disk sounds; the last three are torch's words for a write that failed."""
 
 
 class Trainer(RayPPOTrainer):
@@ -105,7 +107,7 @@ def _flat(value: Any) -> list[float]:
 def unsaved(step: int, free: int, error: Exception) -> PipelineError:
     """A failed save in words: BudgetError where the disk is, or was a moment ago, full."""
     said = str(error).strip().splitlines()[-1]
-    full = free < ENOUGH_BYTES or "No space left" in str(error) or "Disk quota" in str(error)
+    full = free < ENOUGH_BYTES or any(words in str(error) for words in FULL)
     told = f"the checkpoint of step {step} could not be written ({said}); what was written of it is removed, the one"
     if full:
         return BudgetError(f"no disk space left: {told} before is kept. Free some and run again")
