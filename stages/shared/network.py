@@ -125,7 +125,7 @@ class Network:
 
 
 def _fewest_rows() -> int:
-    return ROWS_A_THREAD * torch.get_num_threads()
+    return ROWS_A_THREAD * int(torch.get_num_threads())
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

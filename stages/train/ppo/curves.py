@@ -108,7 +108,7 @@ def train_metrics(
 
 def spend(records: Sequence[StepRecord], lost: Sequence[StepRecord]) -> dict[str, float]:
     """What the candidates cost: every attempted call, of training and validation, in USD with prompt tokens."""
-    found = {}
+    found: dict[str, float] = {}
     for prefix, part in (("", records), ("lost_", lost)):
         found[f"{prefix}calls"] = sum(record.paid_calls for record in part)
         found[f"{prefix}usd"] = round(sum(record.paid for record in part) / 1e6, 6)

@@ -103,7 +103,8 @@ def _keep_lines(path: Path, step: int, lost: Path | None = None) -> None:
     """Drop the JSON lines of later steps and what a crash cut short; those of later steps are added to `lost`."""
     if not path.exists():
         return
-    kept, dropped = [], []
+    kept: list[str] = []
+    dropped: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         try:
             (kept if json.loads(line)["step"] <= step else dropped).append(line)
