@@ -15,6 +15,7 @@ from stages.evaluate.measure import Measurement, make_lines
 from stages.evaluate.metrics import AVERAGE, ROUTER, Evaluation, Measured, evaluate
 from stages.evaluate.own import Tariff
 from stages.evaluate.player import Player
+from stages.evaluate.reading import Reading
 from stages.evaluate.records import read_records
 from stages.evaluate.replies import RememberingPool
 from stages.evaluate.report.curves import read_curves
@@ -41,8 +42,8 @@ def main(params: Params, workspace: Workspace) -> None:
     questions = read_questions(workspace.artifacts("ingest") / "test.parquet")
     descriptors = read_descriptors(workspace.artifacts("profile") / "descriptors.json")
     with serve(params.pool, params.world, workspace.state) as candidates:
-        results = asyncio.run(_play(params, workspace, questions, descriptors, candidates))
-    evaluation = _measure(params, questions, descriptors, results)
+        results, reading = asyncio.run(_play(params, workspace, questions, descriptors, candidates))
+    evaluation = _measure(params, questions, descriptors, results, reading)
     router = [item for item in results if item.method == ROUTER and item.pool == "seen"]
     curves = read_curves(workspace.artifacts("train") / "curves.csv")
     with atomic_folder(workspace.artifacts("evaluate")) as folder:
@@ -56,7 +57,7 @@ def main(params: Params, workspace: Workspace) -> None:
 async def _play(
     params: Params, workspace: Workspace, questions: Sequence[Question], descriptors: Sequence[Descriptor],
     candidates: Sequence[Candidate],
-) -> list[Result]:  # fmt: skip
+) -> tuple[list[Result], Reading | None]:  # fmt: skip
     records = read_records(workspace.artifacts("profile") / "records.parquet")
     marker = load_marker(workspace.runs("evaluate"))
     async with AsyncExitStack() as stack:
@@ -70,7 +71,7 @@ async def _play(
             in_flight = params.evaluate.batch
             tariff = Tariff(params.evaluate.router_prompt_price, params.evaluate.router_price)
             measurement = Measurement(trained, base, questions, tariff, in_flight=in_flight, progress=progress)
-            return await contest.run(measurement)
+            return await contest.run(measurement), await measurement.reading(contest.lines[0])
 
 
 async def _player(stack: AsyncExitStack, folder: Path, params: Params, pool: Pool) -> Player:
@@ -83,8 +84,9 @@ async def _player(stack: AsyncExitStack, folder: Path, params: Params, pool: Poo
 
 
 def _measure(
-    params: Params, questions: Sequence[Question], descriptors: Sequence[Descriptor], results: Sequence[Result]
-) -> Evaluation:
+    params: Params, questions: Sequence[Question], descriptors: Sequence[Descriptor], results: Sequence[Result],
+    reading: Reading | None,
+) -> Evaluation:  # fmt: skip
     settings = params.evaluate
     seen = Measured(results, questions, "seen")
     unseen = any(not item.seen for item in descriptors)
@@ -94,6 +96,7 @@ def _measure(
         {"seen": [item.name for item in descriptors if item.seen], "all": [item.name for item in descriptors]},
         Resamples(seen.sizes, settings.resamples, settings.confidence, settings.seed),
         synthetic=params.pool.kind == "sandbox", seed=settings.seed, count=settings.resamples,
+        reading=reading,
     )  # fmt: skip
 
 

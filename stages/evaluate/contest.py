@@ -9,6 +9,7 @@ from stages.evaluate.attempt import Attempt, Result
 from stages.evaluate.marking import Marker
 from stages.evaluate.measure import Line, Measurement, Table, distinct_parts
 from stages.evaluate.oracle import Probe, best_attempt
+from stages.evaluate.reading import exchanges
 from stages.evaluate.records import Record
 from stages.evaluate.routers.chance import RandomRouter
 from stages.evaluate.routers.fixed import fixed, largest
@@ -35,8 +36,9 @@ class Contest:
     def size(self) -> int:
         """Episodes and calls to come, for a progress bar."""
         widest = self.lines[-1]
-        episodes = len(self.questions) * (len(widest.names) + 1 + 2 * len(self.lines) + len(self.forced))
-        return episodes + len(distinct_parts(self.questions)) * len(widest.names)
+        episodes = len(self.questions) * (len(widest.names) + 2 + 2 * len(self.lines) + len(self.forced))
+        others = len(exchanges(self.questions, self.lines[0].roster))
+        return episodes + others + len(distinct_parts(self.questions)) * len(widest.names)
 
     @property
     def forced(self) -> tuple[str, ...]:
@@ -55,6 +57,7 @@ class Contest:
         for candidate in self.forced:
             attempts = await measurement.forced(self.lines[0], candidate)
             results += self.marker.mark(f"forced:{candidate}", "seen", attempts)
+        results += self.marker.mark("one-call", "seen", await measurement.capped(self.lines[0]))
         return results
 
     async def _line(self, measurement: Measurement, line: Line, table: Table, alone: Sequence[Attempt]) -> list[Result]:

@@ -11,6 +11,7 @@ from stages.evaluate.attempt import Attempt, PoolName, from_episode
 from stages.evaluate.oracle import Probe
 from stages.evaluate.own import Tariff
 from stages.evaluate.player import Player, redirect
+from stages.evaluate.reading import Choice, Exchange, Reading, exchanges, first_called, summarise
 from stages.shared.episode.roster import make_roster
 from stages.shared.episode.types import Episode, Roster
 from stages.shared.errors import ConfigurationError, TransientError
@@ -127,6 +128,21 @@ class Measurement:
         """The trained policy with every call answered by one candidate: what choosing is worth, beyond asking."""
         roster = redirect(line.roster, candidate)
         return await self._episodes(f"forced:{candidate}", lambda question: self._trained.play(question, roster))
+
+    async def capped(self, line: Line) -> list[Attempt]:
+        """The trained policy, allowed one call: what further calls add."""
+        return await self._episodes("one call", lambda question: self._trained.play(question, line.roster, max_calls=1))
+
+    async def reading(self, line: Line) -> Reading | None:
+        """Whom the trained policy calls first when two candidates exchange their skills in the prompt."""
+
+        async def choice(pair: tuple[Question, Exchange]) -> Choice:
+            """One question, asked with both tables."""
+            question, swapped = pair
+            played = [await self._trained.play(question, shown) for shown in (line.roster, swapped.roster)]
+            return Choice(swapped, *map(first_called, played))
+
+        return summarise(await self._each("skills exchanged", exchanges(self._questions, line.roster), choice))
 
     async def _episodes(self, note: str, play: Callable[[Question], Awaitable[Episode]]) -> list[Attempt]:
         async def attempt(question: Question) -> Attempt:

@@ -71,6 +71,12 @@ _NAMED = (
         "control",
         "The base policy as a router with all its turns: what training added starts here.",
     ),
+    Description(
+        "one-call",
+        "Router, one call",
+        "control",
+        "The trained policy, allowed a single call: what asking again adds.",
+    ),
 )
 _BY_NAME = {item.method: item for item in _NAMED}
 

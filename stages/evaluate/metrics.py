@@ -9,6 +9,7 @@ import numpy as np
 
 from stages.evaluate import behaviour
 from stages.evaluate.attempt import PoolName, Result
+from stages.evaluate.reading import Reading
 from stages.evaluate.statistics import Interval, Resamples, Values
 from stages.shared.errors import IntegrityError
 from stages.shared.params import DATASETS
@@ -88,6 +89,8 @@ class Behaviour:
     """Oracle minus router."""
     regret_cost: float
     """Router minus oracle, millionths of a dollar a question."""
+    reading: Reading | None
+    """None where the questions have no topics."""
     unseen: Unseen | None
 
 
@@ -163,7 +166,7 @@ def method_cells(measured: Measured, method: str, resamples: Resamples) -> dict[
 
 def evaluate(
     seen: Measured, every: Measured | None, candidates: Mapping[PoolName, Sequence[str]], resamples: Resamples, *,
-    synthetic: bool, seed: int, count: int,
+    synthetic: bool, seed: int, count: int, reading: Reading | None = None,
 ) -> Evaluation:  # fmt: skip
     """All metrics. `every` holds the results with the unseen candidates added, None where there are none."""
     methods = {method: method_cells(seen, method, resamples) for method in seen.by_method}
@@ -184,6 +187,7 @@ def evaluate(
         },
         regret_em=_difference(resamples.difference(oracle, ours)),
         regret_cost=methods[ROUTER][AVERAGE].cost - methods["oracle"][AVERAGE].cost,
+        reading=reading,
         unseen=None if every is None else _unseen(every, ours, candidates["all"], resamples),
     )
     return Evaluation(methods, router, seed, resamples.confidence, count)
@@ -197,7 +201,7 @@ def best_baseline(methods: Methods) -> str:
 
 def is_control(method: str) -> bool:
     """Whether a method is the router, a variant of it, or the bound: nothing that a user would deploy instead."""
-    return method in (ROUTER, "oracle", "warm-start") or method.startswith("forced:")
+    return method in (ROUTER, "oracle", "warm-start", "one-call") or method.startswith("forced:")
 
 
 def _unseen(every: Measured, seen_em: Values, candidates: Sequence[str], resamples: Resamples) -> Unseen:

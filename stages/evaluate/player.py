@@ -33,9 +33,9 @@ class Player:
     params: EpisodeParams
     pool: Pool
 
-    async def play(self, question: Question, roster: Roster) -> Episode:
-        """One free episode. Raises TransientError when the pool fails it each time."""
-        return await self._run(question, roster, self.generate, self.params.max_calls)
+    async def play(self, question: Question, roster: Roster, max_calls: int | None = None) -> Episode:
+        """One free episode of at most so many calls. Raises TransientError when the pool fails it each time."""
+        return await self._run(question, roster, self.generate, max_calls or self.params.max_calls)
 
     async def answer_alone(self, question: Question, roster: Roster) -> Episode:
         """The policy's turn is opened with `<answer>`: it can only answer, from what it knows."""

@@ -178,7 +178,7 @@ async def test_every_method_answers_every_question_in_both_pools(
     seen, every = Measured(results, QUESTIONS, "seen"), Measured(results, QUESTIONS, "all")
     shared = {"router", "warm-start", "direct", "prompt-llm", "oracle", "largest-llm", "random", "knn"}
     fixed = {"fixed:Arlix", "fixed:Bomon"}
-    assert set(seen.by_method) == shared | fixed | {"forced:Arlix"}
+    assert set(seen.by_method) == shared | fixed | {"forced:Arlix", "one-call"}
     assert set(every.by_method) == shared | fixed | {"fixed:Guvex"}
     path = tmp_path / "episodes.parquet"
     write_episodes(path, results)
@@ -201,6 +201,8 @@ async def test_what_each_method_scores_follows_from_what_the_candidates_know(
     assert scores["knn", "seen", "nq"] == scores["fixed:Arlix", "seen", "nq"]
     assert scores["prompt-llm", "seen", "hotpotqa"] == scores["fixed:Arlix", "seen", "hotpotqa"]
     assert scores["forced:Arlix", "seen", "hotpotqa"] == (0.0, 2, 6.0)
+    assert scores["one-call", "seen", "nq"] == (1.0, 1, 3.0)
+    assert scores["one-call", "seen", "hotpotqa"][:2] == (0.0, 1)
     assert scores["oracle", "seen", "hotpotqa"] == (1.0, 2, 9.0)
     assert scores["oracle", "all", "hotpotqa"] == (1.0, 1, 1.5)
     assert scores["direct", "seen", "nq"] == (0.0, 0, 0.0)
