@@ -10,7 +10,7 @@ from typing import Any
 
 from stages.shared.files import atomic_path
 from stages.train.ppo.collapse import warnings
-from stages.train.ppo.record import StepRecord
+from stages.train.ppo.record import LOGS, StepRecord
 
 LOGGED = {
     "actor/entropy_loss": "entropy",
@@ -62,7 +62,7 @@ def measures(record: StepRecord, names: Sequence[str]) -> dict[str, float]:
 def read_logged(folder: Path) -> dict[int, dict[str, float]]:
     """verl's metrics by step, from the files of every attempt; of a repeated step, the last attempt's."""
     found: dict[int, dict[str, float]] = {}
-    for path in sorted(folder.glob("verl-*.jsonl")):
+    for path in sorted(folder.glob(LOGS)):
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 entry = json.loads(line)

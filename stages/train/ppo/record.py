@@ -16,6 +16,8 @@ from stages.shared.episode.types import Episode
 
 Phase = Literal["train", "validation"]
 NOTES = "steps.jsonl"
+LOGS = "verl-*.jsonl"
+"""What verl logged, a file an attempt."""
 LOST = "lost.jsonl"
 """Records of steps that a restart did again: what they cost was paid all the same."""
 SAMPLES = "episodes.jsonl"

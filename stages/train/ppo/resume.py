@@ -17,7 +17,7 @@ from stages.shared.artifacts import MANIFEST, verify_manifest, write_manifest
 from stages.shared.errors import IntegrityError
 from stages.shared.files import atomic_path
 from stages.shared.progress import say
-from stages.train.ppo.record import LOST, NOTES, SAMPLES, StepRecord, read_records
+from stages.train.ppo.record import LOGS, LOST, NOTES, SAMPLES, StepRecord, read_records
 
 SCHEMA = "pointsman/checkpoint/1"
 STEP = "global_step_"
@@ -94,7 +94,8 @@ def rewind(folder: Path, checkpoints: Path, steps: int, validate_every: int) -> 
     records = read_records(folder)
     kept = [record for record in records if record.step <= step]
     _keep_lines(folder / NOTES, step, folder / LOST)
-    _keep_lines(folder / SAMPLES, step)
+    for path in (folder / SAMPLES, *folder.glob(LOGS)):
+        _keep_lines(path, step)
     due = step % validate_every == 0 or step == steps
     return Start(step, due and not any(record.phase == "validation" and record.step == step for record in kept))
 

@@ -23,7 +23,7 @@ from stages.train.ppo.config import Paths, compose
 from stages.train.ppo.curves import read_logged
 from stages.train.ppo.job import VARIABLE, Job
 from stages.train.ppo.processes import running
-from stages.train.ppo.record import read_records
+from stages.train.ppo.record import LOGS, read_records
 from stages.train.ppo.resume import Start, rewind
 from stages.train.ppo.tenure import tenure
 
@@ -107,7 +107,7 @@ def _environment(params: Params, job: Path, folder: Path) -> Mapping[str, str]:
 
 def _metrics_file(folder: Path) -> Path:
     """verl truncates the file it logs to, so that each attempt has its own."""
-    return folder / f"verl-{len(list(folder.glob('verl-*.jsonl'))):03d}.jsonl"
+    return folder / f"verl-{len(list(folder.glob(LOGS))):03d}.jsonl"
 
 
 def _follow(child: subprocess.Popen[bytes], steps: int, shown: int, folder: Path) -> None:

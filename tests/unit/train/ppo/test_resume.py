@@ -27,7 +27,8 @@ def folder(tmp_path: Path) -> Path:
     lines = [note(step, "train") for step in range(1, 8)]
     lines[4:4] = [note(4, "validation")]
     (tmp_path / NOTES).write_text("".join([note(0, "validation"), *lines, '{"step": 8, "pha']))
-    (tmp_path / SAMPLES).write_text("".join(json.dumps({"step": step}) + "\n" for step in range(1, 8)))
+    for name in (SAMPLES, "verl-000.jsonl"):
+        (tmp_path / name).write_text("".join(json.dumps({"step": step}) + "\n" for step in range(1, 8)))
     return tmp_path
 
 
@@ -50,7 +51,7 @@ def test_it_goes_on_from_the_newest_and_forgets_what_came_after(folder: Path) ->
     assert rewind(folder, folder / "checkpoints", steps=8, validate_every=4) == Start(6, validate=False)
     assert steps_in(folder / NOTES) == [0, 1, 2, 3, 4, 4, 5, 6]
     assert steps_in(folder / LOST) == [7]
-    assert steps_in(folder / SAMPLES) == [1, 2, 3, 4, 5, 6]
+    assert steps_in(folder / SAMPLES) == steps_in(folder / "verl-000.jsonl") == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing", "added", "unsealed"])

@@ -18,10 +18,13 @@ from typing import Any
 import psutil
 import pytest
 
+from stages.shared.artifacts import verify_manifest
+from stages.shared.entry import Workspace
 from stages.shared.params import Params, TinyPolicy, parse_params
 from stages.shared.policy import load_policy
 from stages.shared.pool.candidate import Descriptor
 from stages.shared.questions import Question
+from stages.train.__main__ import write_artifacts, write_metrics
 from stages.train.ppo.checkpoint import export, merged
 from stages.train.ppo.curves import write_curves
 from stages.train.ppo.record import read_records
@@ -127,6 +130,20 @@ def test_it_leaves_records_curves_a_policy_and_no_process(whole: Run, tmp_path: 
     moved = load_policy(tmp_path / "out").state_dict()
     assert any(not value.equal(moved[name]) for name, value in load_policy(policy).state_dict().items())
     assert ours(whole.home) == []
+
+
+def test_the_stage_hands_on_a_policy_curves_and_readable_episodes(whole: Run, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    write_artifacts(workspace, whole.folder, 4, whole.place.parent / "policy")
+    write_metrics(workspace, whole.folder, 4, 4, {"ppo": 1.0})
+    verify_manifest(workspace.artifacts("train"))
+    found = {path.relative_to(workspace.artifacts("train")).as_posix() for path in tmp_path.rglob("*")
+             if path.is_relative_to(workspace.artifacts("train"))}  # fmt: skip
+    assert {"policy/model.safetensors", "curves.csv", "curves/train.csv", "curves/validation.csv", "episodes.jsonl",
+            "episodes.txt", "episodes.html"} <= found  # fmt: skip
+    metrics = json.loads(workspace.metrics("train").read_text())
+    assert set(metrics) == {"steps", "selected_step", "seconds", "spend", "warnings", "start", "end", "train_start",
+                            "train_end"}  # fmt: skip
 
 
 def test_only_the_newest_checkpoints_and_the_best_are_kept(whole: Run) -> None:
