@@ -115,7 +115,7 @@ def use(profile: Annotated[str, typer.Argument(help="A name in infra/profiles.")
         style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
         console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
     kept = f"; the former one is kept in {BEFORE}" if changed else " already"
-    console.print(f"params.yaml is the profile {profile}{kept}.", highlight=False)
+    console.print(f"params.yaml is the profile {profile}{kept}.", highlight=False, soft_wrap=True)
 
 
 @command
@@ -157,11 +157,11 @@ def up(port: Annotated[int, typer.Option(help="Of Prefect's server, on loopback.
     prepare(root, quiet=False)
     console.print("Starting Prefect's server ...")
     with serve(root, port) as url:
-        from flows.retrain import retrain
+        from flows.deployment import serve_retrain
 
         page = f"{url.removesuffix('/api')}/deployments"
         console.print(f"Open {page} and run the deployment retrain/pointsman. Ctrl-C ends it.", soft_wrap=True)
-        retrain.serve(name="pointsman", print_starting_message=False)
+        serve_retrain()
 
 
 @command
@@ -202,12 +202,12 @@ def _run(only: str | None, force: bool, stages: list[str], stale: list[str]) -> 
 
     console.print(f"To run: {', '.join(stale)}.", highlight=False)
     with console.status("Starting Prefect ..."):
-        from flows.retrain import retrain
+        from flows.retrain import ALL, retrain
         from flows.watch import watched_by
 
     try:
         with make_display(console, stages, stale) as display, watched_by(display):
-            retrain(only=only, force=force)
+            retrain(stage=only or ALL, force=force)
     except RuntimeError as error:
         if "Prefect API server" not in str(error):
             raise

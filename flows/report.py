@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,30 @@ from typing import Any
 from stages.shared.errors import IntegrityError
 
 HEADINGS = ("method", "EM", "interval", "F1", "cost", "calls")
+LEGEND = (
+    "EM: share of questions answered exactly right, the unweighted mean of the test sets; interval: {confidence:.0%} "
+    "bootstrap over the questions; cost: millionths of a dollar a question (completion tokens x price); calls: "
+    "candidates asked a question."
+)
+SYNTHETIC = "> **Synthetic**: generated questions, simulated experts; these numbers say nothing about real models."
+WAY_OUT = "Nothing is lost: after the cause is gone, run it again, and it goes on from here."
+MOST_REASONS = 2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A stage of a run: why it runs and, once it did, how that ended."""
+
+    stage: str
+    reasons: tuple[str, ...]
+    result: str = "not run"
+    seconds: float = 0.0
+
+    @property
+    def why(self) -> str:
+        """The first few reasons, in one line."""
+        rest = len(self.reasons) - MOST_REASONS
+        return "; ".join(self.reasons[:MOST_REASONS]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 @dataclass(frozen=True)
@@ -47,6 +72,70 @@ def rows(metrics: dict[str, Any]) -> list[Row]:
     averages = {name: sets["average"] for name, sets in methods.items() if "average" in sets}
     best = sorted(averages.items(), key=lambda item: item[1]["em"], reverse=True)
     return [_row(name, values) for name, values in best]
+
+
+def summary(
+    outcomes: Sequence[Outcome], metrics: dict[str, Any], *, profile: str, revision: str, error: str | None = None
+) -> str:
+    """A run in Markdown: what came of it in the first line, then the failure or the finding, stages and methods."""
+    failed = next((outcome.stage for outcome in outcomes if outcome.result == "failed"), None)
+    evaluation = metrics.get("evaluate", {})
+    fresh = any(outcome.stage == "evaluate" and outcome.result in ("ran", "restored") for outcome in outcomes)
+    found = () if error else (finding(evaluation) if fresh or not outcomes else "",)
+    blocks = [
+        f"# {_headline(outcomes, failed)}",
+        f"Profile `{profile}`, commit `{revision or 'none'}`.",
+        *([f"```\n{error}\n```", f"{WAY_OUT} Its whole output: `.pointsman/logs/{failed}.log`."] if error else ()),
+        *found,
+        *([_stages(outcomes)] if outcomes else ()),
+        *([] if error else _methods(evaluation, fresh)),
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def finding(evaluation: dict[str, Any]) -> str:
+    """The router in one sentence, with intervals; "" before the first evaluation."""
+    router, ours = evaluation.get("router", {}), evaluation.get("methods", {}).get("router", {}).get("average")
+    rival = router.get("best_baseline")
+    if ours is None or rival is None:
+        return ""
+    gap = router["versus"][rival]
+    lead = f"{100 * gap['difference']:+.1f} points ({100 * gap['low']:+.1f} to {100 * gap['high']:+.1f})"
+    doubt = "" if gap["low"] > 0 or gap["high"] < 0 else ": the interval holds 0, so they cannot be told apart"
+    return (
+        f"The router answers **{ours['em']:.1%}** ({ours['em_low']:.1%} to {ours['em_high']:.1%}) of the questions, "
+        f"**{lead}** against `{rival}`, the best baseline{doubt}."
+    )
+
+
+def _headline(outcomes: Sequence[Outcome], failed: str | None) -> str:
+    if failed:
+        return f"{failed} failed"
+    names = ", ".join(outcome.stage for outcome in outcomes)
+    return f"Up to date: {names} in {sum(o.seconds for o in outcomes):.0f} s" if names else "Nothing was out of date"
+
+
+def _stages(outcomes: Sequence[Outcome]) -> str:
+    table = [(o.stage, o.result, f"{o.seconds:.0f}" if o.seconds else "", _escaped(o.why)) for o in outcomes]
+    return "## Stages\n\n" + markdown(("stage", "result", "seconds", "why it was due"), table)
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*_|<>])", r"\\\1", text)
+
+
+def _methods(evaluation: dict[str, Any], fresh: bool) -> list[str]:
+    table = [_emphasised(row) for row in rows({"evaluate": evaluation})]
+    if not table:
+        return []
+    synthetic = [SYNTHETIC] if evaluation.get("router", {}).get("synthetic") else []
+    title = "## Methods" if fresh else "## Methods, as evaluated last"
+    legend = LEGEND.format(confidence=evaluation.get("confidence", 0.95))
+    return [title, *synthetic, markdown(HEADINGS, table), legend, "The whole report: `artifacts/evaluate/report.html`."]
+
+
+def _emphasised(row: Row) -> tuple[str, ...]:
+    return tuple(f"**{cell}**" for cell in row.cells) if row.method == "router" else row.cells
 
 
 def markdown(headings: Sequence[str], table: Iterable[Sequence[str]]) -> str:

@@ -1,66 +1,49 @@
-"""The flow `retrain`: one task a stage. DVC decides what is current, Prefect when, and how often to try again."""
+"""The flow `retrain`: one task a stage. DVC decides what is current, Prefect when, and how often to try again.
 
-from __future__ import annotations
+Annotations are evaluated here: in the process of a served run, Prefect cannot resolve them from their text.
+"""
 
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from uuid import UUID
+from typing import Annotated, Any
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
+from prefect.runtime import flow_run
 from prefect.states import State
 from prefect.tasks import Task
+from pydantic import Field
 
 from flows import dvc
-from flows.report import HEADINGS, markdown, read_metrics, rows
+from flows.log import LogReporter, StageProgress, hide_stacks
+from flows.report import Outcome, read_metrics, summary
 from flows.watch import watcher
 from stages.shared.errors import ConfigurationError, PipelineError
 from stages.shared.params import load_params
-from stages.shared.progress import Snapshot, read_progress
+from stages.shared.progress import read_progress
 
 RETRY_SECONDS = [10, 60]
-ARTIFACT_EVERY_S = 5.0
+ALL = "all"
+STAGES = ("ingest", "profile", "train", "evaluate", "publish")
+DESCRIPTION = """\
+Brings the router up to date: questions → profiles of the candidates → training → evaluation → release.
 
+Only what is out of date with its code, data and parameters (`params.yaml`) runs: **to run it again costs seconds**.
 
-class LogReporter:
-    """Tells Prefect's log, for a run that was started from Prefect's UI."""
+A run that failed or was cancelled goes on where it stopped: run it again. One run at a time.
 
-    def started(self, stage: str) -> None:
-        """Log it."""
-        get_run_logger().info("%s: started", stage)
+- **stage**: one stage alone, or `all` that are out of date.
+- **force**: run even what is up to date.
 
-    def line(self, stage: str, text: str) -> None:
-        """Log the stage's own line."""
-        get_run_logger().info("%s: %s", stage, text)
+While it runs, *Logs* tells what each stage does, and *Artifacts* how far it is.
 
-    def progress(self, stage: str, snapshot: Snapshot | None) -> None:
-        """Its progress artifact says it."""
+Afterwards, the artifact **retrain** tells what came of it: every method's exact match, interval and cost.
 
-    def ended(self, stage: str, result: str) -> None:
-        """Log it."""
-        get_run_logger().info("%s: %s", stage, result)
-
-
-class StageProgress:
-    """A stage's progress, as an artifact in Prefect, brought up to date every few seconds."""
-
-    def __init__(self, stage: str) -> None:
-        self._id: UUID = create_progress_artifact(0.0, key=f"progress-{stage}", description=f"How far {stage} is")  # type: ignore[assignment]
-        self._due = time.monotonic() + ARTIFACT_EVERY_S
-
-    def show(self, snapshot: Snapshot | None) -> None:
-        """Send the share done, when it is known and an update is due."""
-        if snapshot is None or not snapshot.total or time.monotonic() < self._due:
-            return
-        self._due = time.monotonic() + ARTIFACT_EVERY_S
-        update_progress_artifact(self._id, min(100.0, 100.0 * snapshot.done / snapshot.total))
-
-    def done(self) -> None:
-        """All of it."""
-        update_progress_artifact(self._id, 100.0)
+In a terminal, `pointsman plan` says what would run, and why.
+"""
 
 
 def _retryable(this: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -99,39 +82,81 @@ def run_stage(stage: str, force: bool) -> dvc.Result:
         except PipelineError:
             reporter.ended(stage, "failed")
             raise
-    artifact.done()
+    artifact.done(result)
     reporter.ended(stage, result)
     return result
 
 
-@flow(name="retrain", flow_run_name="retrain", validate_parameters=True)
-def retrain(only: str | None = None, force: bool = False) -> dict[str, str]:
+def run_name() -> str:
+    """For example `sandbox at 1f2e3d4c5b6a: train alone, forced`."""
+    try:
+        root = dvc.find_root(Path.cwd())
+        name = f"{load_params(root / 'params.yaml').profile_name} at {dvc.revision(root) or 'no commit'}"
+    except PipelineError:
+        return "retrain"
+    given = flow_run.parameters
+    alone = [f"{given['stage']} alone"] if given.get("stage", ALL) != ALL else []
+    said = ", ".join([*alone, *(["forced"] if given.get("force") else [])])
+    return f"{name}: {said}" if said else name
+
+
+@flow(name="retrain", flow_run_name=run_name, description=DESCRIPTION, validate_parameters=True)
+def retrain(
+    stage: Annotated[str, Field(json_schema_extra={"enum": [ALL, *STAGES]})] = ALL, force: bool = False
+) -> dict[str, str]:
     """Bring the pipeline up to date: questions, profiles, a trained router, its evaluation, a release.
 
     Args:
-        only: One stage by name; all stages that are out of date when left empty.
-        force: Run even what is current.
+        stage: One stage alone, or all that are out of date.
+        force: Run even what is up to date.
 
     """
+    hide_stacks()
     root = dvc.find_root(Path.cwd())
     load_params(root / "params.yaml")
-    results: dict[str, str] = {stage: run_stage(stage, force) for stage in selected(root, only, force)}
-    _publish_metrics(root, results)
-    return results
+    outcomes = chosen(root, stage, force)
+    _say_plan(outcomes)
+    for index, outcome in enumerate(outcomes):
+        start = time.monotonic()
+        try:
+            result = run_stage(outcome.stage, force)
+        except PipelineError as error:
+            outcomes[index] = replace(outcome, result="failed", seconds=time.monotonic() - start)
+            _publish_summary(root, outcomes, error)
+            raise
+        outcomes[index] = replace(outcome, result=result, seconds=time.monotonic() - start)
+        get_run_logger().info("%s: %s, %.0f s", outcome.stage, result, outcomes[index].seconds)
+    _publish_summary(root, outcomes)
+    return {outcome.stage: outcome.result for outcome in outcomes}
 
 
-def selected(root: Path, only: str | None, force: bool) -> tuple[str, ...]:
-    """The stages that a run goes through, in order. Raises ConfigurationError for an unknown name."""
-    names = dvc.stage_names(root)
-    if only is not None:
-        if only not in names:
-            raise ConfigurationError(f"no stage is called {only!r}; there are: {', '.join(names)}")
-        return (only,)
-    return names if force else tuple(item.stage for item in dvc.plan(root) if item.stale)
+def chosen(root: Path, stage: str, force: bool) -> list[Outcome]:
+    """The stages that a run goes through, in order, and why. Raises ConfigurationError for an unknown name."""
+    plan = dvc.plan(root)
+    names = [item.stage for item in plan]
+    if stage not in (ALL, *names):
+        raise ConfigurationError(f"no stage is called {stage!r}; there are: {', '.join(names)}")
+    return [
+        Outcome(item.stage, item.reasons or (("forced",) if force else ("asked for by name",)))
+        for item in plan
+        if stage == item.stage or (stage == ALL and (item.stale or force))
+    ]
 
 
-def _publish_metrics(root: Path, results: dict[str, str]) -> None:
-    table = [row.cells for row in rows(read_metrics(root))]
-    stages = markdown(("stage", "result"), results.items()) if results else "Nothing was out of date."
-    methods = f"\n\n{markdown(HEADINGS, table)}\n\nAverages over the test sets." if table else ""
-    create_markdown_artifact(f"{stages}{methods}", key="run", description=f"Commit {dvc.revision(root) or 'none'}")
+def _say_plan(outcomes: list[Outcome]) -> None:
+    logger = get_run_logger()
+    if not outcomes:
+        logger.info("Nothing to run: every stage is up to date with its code, data and parameters.")
+    for outcome in outcomes:
+        logger.info("To run: %s, for %s", outcome.stage, outcome.why)
+
+
+def _publish_summary(root: Path, outcomes: list[Outcome], error: PipelineError | None = None) -> None:
+    text = summary(
+        outcomes,
+        read_metrics(root),
+        profile=load_params(root / "params.yaml").profile_name,
+        revision=dvc.revision(root),
+        error=str(error) if error else None,
+    )
+    create_markdown_artifact(text, key="retrain", description=text.splitlines()[0].lstrip("# "))

@@ -1,0 +1,73 @@
+"""What a run tells Prefect: its log, a progress artifact a stage, and failures without our own stack."""
+
+from __future__ import annotations
+
+import logging
+import time
+from uuid import UUID
+
+from prefect import get_run_logger
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+from stages.shared.errors import PipelineError
+from stages.shared.progress import Snapshot
+
+ARTIFACT_EVERY_S = 5.0
+NOISE = ("Running stage '", "> python -m ")
+
+
+class LogReporter:
+    """Tells Prefect's log, for a run that was started from Prefect's UI; Prefect adds the stage's name."""
+
+    def started(self, stage: str) -> None:
+        """The line that DVC writes says it."""
+
+    def line(self, stage: str, text: str) -> None:
+        """Log the stage's own line, without the stage's name before it."""
+        if text.strip() and not text.startswith(NOISE):
+            get_run_logger().info("%s", text.removeprefix(f"{stage}: "))
+
+    def progress(self, stage: str, snapshot: Snapshot | None) -> None:
+        """Its progress artifact says it."""
+
+    def ended(self, stage: str, result: str) -> None:
+        """The flow logs it, with the time it took."""
+
+
+class StageProgress:
+    """A stage's progress, as an artifact in Prefect, brought up to date every few seconds."""
+
+    def __init__(self, stage: str) -> None:
+        self._id: UUID = create_progress_artifact(0.0, key=f"progress-{stage}", description=f"{stage}: starting")  # type: ignore[assignment]
+        self._stage = stage
+        self._due = time.monotonic() + ARTIFACT_EVERY_S
+
+    def show(self, snapshot: Snapshot | None) -> None:
+        """Send the share done and what it counts, when an update is due."""
+        if snapshot is None or not snapshot.total or time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + ARTIFACT_EVERY_S
+        share = min(100.0, 100.0 * snapshot.done / snapshot.total)
+        update_progress_artifact(self._id, share, description=f"{self._stage}: {snapshot}")
+
+    def done(self, result: str) -> None:
+        """All of it."""
+        update_progress_artifact(self._id, 100.0, description=f"{self._stage}: {result}")
+
+
+class _NoStack(logging.Filter):
+    """A PipelineError says what was wrong and what to do; where our code raised it helps nobody."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, PipelineError):
+            record.exc_info, record.msg, record.args = None, "%s error: %s", (error.kind, error)
+        return True
+
+
+def hide_stacks() -> None:
+    """Let Prefect log a PipelineError as its message alone; any other exception keeps its stack."""
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(known, _NoStack) for known in logger.filters):
+            logger.addFilter(_NoStack())
