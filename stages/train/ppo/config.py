@@ -98,6 +98,14 @@ def base(params: Params, paths: Paths) -> Mapping[str, Any]:
         "algorithm.kl_penalty": "kl",
         "algorithm.kl_ctrl.kl_coef": ppo.kl,
         "reward.num_workers": 0,
+        **_course(params, paths),
+    }
+
+
+def _course(params: Params, paths: Paths) -> Mapping[str, Any]:
+    """Where a run begins and ends, and what it leaves."""
+    ppo = params.train.ppo
+    return {
         "trainer.use_v1": False,
         "trainer.project_name": "pointsman",
         "trainer.experiment_name": params.profile_name,
