@@ -6,8 +6,9 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 PYTEST_ARGS ?= -n 2 --dist loadfile
-# One thread a process: on few cores, two OpenMP pools starve each other.
+# One thread a process: on few cores, two OpenMP pools starve each other. Idle threads sleep: spinning starves others.
 export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup run test lint unit format bench lock clean

@@ -152,7 +152,7 @@ def environment() -> dict[str, str]:
     """What DVC and the stages run with: this interpreter first on PATH; one thread a process unless the user set it."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     mine = {"PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
-    return {"OMP_NUM_THREADS": "1", **os.environ, **mine}
+    return {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **os.environ, **mine}
 
 
 def _dvc() -> list[str]:
