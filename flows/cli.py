@@ -21,6 +21,7 @@ from rich.table import Table
 from stages.shared.errors import ConfigurationError, PipelineError, TransientError
 
 INTERRUPTED = 130
+NONE_YET = "No evaluation yet: pointsman run"
 P = ParamSpec("P")
 app = typer.Typer(
     name="pointsman",
@@ -73,7 +74,10 @@ def run(
     only: Annotated[str | None, typer.Option(help="Run this stage alone.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run even what is current.")] = False,
 ) -> None:
-    """Run what is out of date: ingest, profile, train, evaluate, publish."""
+    """Run what is out of date, and go on where a run stopped.
+
+    The stages: ingest, profile, train, evaluate, publish.
+    """
     from flows import dvc
     from flows.server import prepare
 
@@ -85,7 +89,7 @@ def run(
         console.print(f"Nothing to run: {only or 'every stage'} is up to date with its code, data and parameters.")
         return
     prepare(root)
-    _run(only, force, [item.stage for item in stages], stale)
+    _run(only, force, [only] if only else [item.stage for item in stages], stale)
     _show_metrics(root)
 
 
@@ -106,7 +110,7 @@ def plan(as_json: JsonOption = False) -> None:
 
 @command
 def use(profile: Annotated[str, typer.Argument(help="A name in infra/profiles.")]) -> None:
-    """Write a named parameter set into params.yaml and show what changes."""
+    """Write a named parameter set into params.yaml."""
     from flows import dvc
     from flows.profiles import BEFORE, use_profile
 
@@ -120,7 +124,7 @@ def use(profile: Annotated[str, typer.Argument(help="A name in infra/profiles.")
 
 @command
 def status(as_json: JsonOption = False) -> None:
-    """Say which stages are up to date, and what the last evaluation found."""
+    """Say what is up to date and what was measured last."""
     from flows import dvc
     from flows.report import read_metrics
 
@@ -131,12 +135,13 @@ def status(as_json: JsonOption = False) -> None:
         return
     for item in stages:
         console.print(f"{item.stage:<10}{'out of date' if item.stale else 'up to date'}", highlight=False)
-    _show_metrics(root)
+    if not _show_metrics(root):
+        console.print(NONE_YET)
 
 
 @command
 def metrics(as_json: JsonOption = False) -> None:
-    """Show the last evaluation: every method, averaged over the test sets."""
+    """Show every method, averaged over the test sets."""
     from flows import dvc
     from flows.report import read_metrics
 
@@ -145,12 +150,15 @@ def metrics(as_json: JsonOption = False) -> None:
         print(json.dumps(read_metrics(root), indent=2, ensure_ascii=False))
         return
     if not _show_metrics(root):
-        console.print("No evaluation yet: pointsman run")
+        console.print(NONE_YET)
 
 
 @command
 def up(port: Annotated[int, typer.Option(help="Of Prefect's server, on loopback.")] = 4200) -> None:
-    """Serve the flow: Prefect's server and UI on this machine, from where `retrain` can be started and scheduled."""
+    """Start and schedule runs in Prefect's UI, here.
+
+    A server on this machine's loopback, from where the flow `retrain` can be run and scheduled, one run at a time.
+    """
     from flows.server import prepare, serve
 
     root = _enter()

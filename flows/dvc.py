@@ -223,7 +223,8 @@ def _refuse(output: str) -> None:
     said = "\n".join(line for line in output.splitlines() if line.strip())
     if any(mark in said for mark in BUSY):
         raise ConflictError(f"another DVC command is at work in this repository; wait for it and try again\n{said}")
-    raise ConfigurationError(f"DVC refuses this repository:\n{said}")
+    lock = "; take dvc.lock back with `git checkout dvc.lock`, or remove it: what DVC has cached is restored, not run"
+    raise ConfigurationError(f"DVC refuses this repository{lock if 'dvc.lock' in said else ''}:\n{said}")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from stages.shared.errors import PipelineError
 from stages.shared.progress import Snapshot
 
 ARTIFACT_EVERY_S = 5.0
-NOISE = ("Running stage '", "> python -m ")
+NOISE = ("Running stage '", "> python -m ", "ERROR: failed to reproduce '")
 
 
 class LogReporter:

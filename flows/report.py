@@ -62,16 +62,25 @@ def read_metrics(root: Path) -> dict[str, Any]:
         try:
             found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise IntegrityError(f"{path} is not JSON: {error}; run its stage again") from error
+            way_out = f"run: pointsman run --only {path.stem} --force"
+            raise IntegrityError(f"{path} is not JSON: {error}; {way_out}") from error
     return found
 
 
 def rows(metrics: dict[str, Any]) -> list[Row]:
-    """The table of methods from metrics/evaluate.json, best exact match first; empty before the first evaluation."""
-    methods = metrics.get("evaluate", {}).get("methods", {})
-    averages = {name: sets["average"] for name, sets in methods.items() if "average" in sets}
-    best = sorted(averages.items(), key=lambda item: item[1]["em"], reverse=True)
-    return [_row(name, values) for name, values in best]
+    """The table of methods from metrics/evaluate.json, best exact match first; empty before the first evaluation.
+
+    Raises IntegrityError for a file of another shape.
+    """
+    try:
+        methods = metrics.get("evaluate", {}).get("methods", {})
+        averages = {name: sets["average"] for name, sets in methods.items()}
+        best = sorted(averages.items(), key=lambda item: item[1]["em"], reverse=True)
+        return [_row(name, values) for name, values in best]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"metrics/evaluate.json is not an evaluation ({error!r}); run: pointsman run --only evaluate --force"
+        ) from error
 
 
 def summary(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -73,6 +74,20 @@ def test_missing_parameters_say_how_to_write_some(repository) -> None:
     done = repository.pointsman("plan")
     assert done.returncode == 2
     assert "pointsman use sandbox" in done.stderr
+
+
+def test_a_torn_lock_file_is_one_message_with_the_way_out(repository) -> None:
+    (repository.root / "dvc.lock").write_text("schema: '2.0")
+    done = repository.pointsman("plan")
+    assert done.returncode == 2
+    assert "git checkout dvc.lock" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_command_is_described_in_full_on_80_columns() -> None:
+    command, narrow = [sys.executable, "-m", "flows.cli", "--help"], os.environ | {"COLUMNS": "80"}
+    done = subprocess.run(command, cwd=ROOT, env=narrow, capture_output=True, text=True, check=True)
+    assert "..." not in done.stdout
 
 
 def test_an_unknown_stage_is_refused_with_the_list(repository) -> None:

@@ -38,5 +38,10 @@ def test_a_torn_metrics_file_is_named(tmp_path: Path) -> None:
         read_metrics(tmp_path)
 
 
+def test_metrics_of_another_shape_are_refused_with_the_way_out() -> None:
+    with pytest.raises(IntegrityError, match="pointsman run --only evaluate --force"):
+        rows({"evaluate": {"methods": {"router": {"nq": {}}}}})
+
+
 def test_markdown_has_a_heading_and_a_line_a_row() -> None:
     assert markdown(("a", "b"), [("1", "2")]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
