@@ -87,7 +87,7 @@ def test_a_torn_lock_file_is_one_message_with_the_way_out(repository) -> None:
 def test_every_command_is_described_in_full_on_80_columns() -> None:
     command, narrow = [sys.executable, "-m", "flows.cli", "--help"], os.environ | {"COLUMNS": "80"}
     done = subprocess.run(command, cwd=ROOT, env=narrow, capture_output=True, text=True, check=True)
-    assert "..." not in done.stdout
+    assert "..." not in done.stdout.partition("Commands:")[2]
 
 
 def test_an_unknown_stage_is_refused_with_the_list(repository) -> None:
