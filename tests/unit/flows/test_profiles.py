@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from flows.profiles import profile_names, use_profile
 from stages.shared.errors import ConfigurationError
@@ -29,6 +30,15 @@ def profile(name: str):
 def test_every_shipped_profile_parses_and_bears_its_own_name() -> None:
     assert profile_names(ROOT) == WANTED
     assert [profile(name).profile_name for name in WANTED] == list(WANTED)
+
+
+@pytest.mark.parametrize("name", WANTED)
+def test_a_profile_holds_every_section_that_a_stage_tracks(name: str) -> None:
+    """DVC refuses to run a stage whose parameters are not all there."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    tracked = {section for stage in stages.values() for section in stage.get("params", [])}
+    held = yaml.safe_load((ROOT / "infra" / "profiles" / f"{name}.yaml").read_text())
+    assert tracked <= set(held)
 
 
 def test_params_yaml_is_the_profile_it_names() -> None:
