@@ -77,5 +77,7 @@ def _explain(error: ValidationError) -> list[str]:
         elif fault["type"] == "missing":
             lines.append(f"{place}: missing")
         else:
-            lines.append(f"{place}: {fault['msg']} (found {str(fault['input'])[:80]!r})")
+            said = fault["msg"].removeprefix("Value error, ")
+            found = "" if isinstance(fault["input"], dict) else f" (found {str(fault['input'])[:80]!r})"
+            lines.append(f"{place}: {said}{found}")
     return lines
