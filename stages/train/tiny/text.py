@@ -181,15 +181,19 @@ def comparisons(rng: random.Random) -> list[Segment]:
 
 
 def replies(rng: random.Random) -> list[Segment]:
-    """Replies one after the other; what the newest says is the answer, or what is asked about next."""
+    """Replies one after the other; what the newest says is the answer, or what the next call asks about."""
+    roster = draw_roster(rng)
     segments: list[Segment] = []
     for _ in range(8):
-        hop = draw_chain(1, rng)[0]
-        segments.append((observation_text(_reply(hop, rng)), False))
-        if rng.random() < 0.5:
-            segments.append((answer_turn(hop.answer), True))
+        told, asked = draw_chain(1, rng)[0], draw_chain(1, rng)[0]
+        segments.append((observation_text(_reply(told, rng)), False))
+        if rng.random() < 0.3:
+            segments.append((answer_turn(told.answer), True))
         else:
-            segments += [(f"what is the {rng.choice(hop.relation.phrasings)} of", False), (hop.answer, True)]
+            query = asked.query_about(told.answer)
+            call = call_turn(asked.relation.domain, rng.choice(roster.entries), query, "compact")
+            opening, _, ending = call.rpartition(f" {told.answer} ")
+            segments += [(opening, False), (f"{told.answer} {ending}", True)]
     return segments
 
 
