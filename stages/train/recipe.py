@@ -12,6 +12,10 @@ from stages.shared.params import Params
 from stages.train.run_folder import run_folder
 
 SHARED = ("stages/shared/episode", "stages/shared/sandbox/lexicon.py", "stages/shared/scoring.py")
+GENERATION = tuple(
+    f"stages/shared/{name}.py" for name in ("attention", "batching", "decoding", "network", "sampling", "stops")
+)
+"""What samples the episodes of PPO: its rounding is part of a run that is to be repeated exactly."""
 BASE = (
     "stages/train/policy", "stages/train/tiny", "stages/train/warm_start/wording.py",
     "stages/shared/sandbox/lexicon.py", "stages/shared/sandbox/world.py", "stages/shared/episode/prompt.py",
@@ -76,7 +80,7 @@ class Recipe:
             "pool": params.pool.model_dump(), "world": params.world.model_dump(),
         }  # fmt: skip
         files = [descriptors, training, validation]
-        folder = self._folder("ppo", reads, files, (*SHARED, "stages/train/ppo"))
+        folder = self._folder("ppo", reads, files, (*SHARED, *GENERATION, "stages/train/ppo"))
         seen = tuple(known for known in read_descriptors(descriptors) if known.seen)
         inputs = Inputs(read_questions(training), read_questions(validation), seen)
         return folder, ppo(params, policy, inputs, folder, self._workspace.state)
