@@ -8,6 +8,7 @@ the best: ranked lines make that the easiest to copy, before any reward has aske
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,8 @@ COPIES = 5
 """Times that a list of eight items is repeated in a lesson of copying."""
 _WORDS = (*words(), *SYLLABLES, *CANDIDATE_NAMES, *map(str, range(101)))
 ADMITTED = "i do not know"
+_CHOICE = re.compile(r"<think> topic \w+ , \d+ \d+ \w+")
+"""The part of a call that says to whom it goes."""
 WHOLE = 0.1
 """Share of the questions of several hops that are asked whole."""
 COMPARED = 0.2
@@ -170,13 +173,16 @@ def topics(rng: random.Random) -> list[Segment]:
 
 
 def comparisons(rng: random.Random) -> list[Segment]:
-    """Two things, a reply with a number about each, and which is higher."""
+    """Questions which of two has the higher number: episodes without their table, and so without a choice to learn."""
+    roster = draw_roster(rng)
     segments: list[Segment] = []
-    for _ in range(4):
-        names, numbers = (name(rng), name(rng)), rng.sample(range(10, 100), 2)
-        for subject, number in zip(names, numbers, strict=True):
-            segments.append((f"of {subject} ? {observation_text(_framed(str(number), rng))}", False))
-        segments.append((answer_turn(*_higher(names, numbers)), True))
+    for _ in range(3):
+        question, answers = _comparison(roster, rng)
+        segments.append((f"question : {question} {END} {START} assistant", False))
+        for text, trained in answers:
+            chosen = _CHOICE.match(text)
+            given = chosen[0] if chosen else ""
+            segments += [(given, False), (text.removeprefix(given), trained)]
     return segments
 
 
