@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn, ParamSpec
+from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from stages.shared.errors import ConfigurationError, PipelineError, TransientError
+from flows.command import JsonOption, app, command, console, enter_root
+from stages.shared.errors import ConfigurationError, TransientError
 
-INTERRUPTED = 130
 NONE_YET = "No evaluation yet: pointsman run"
-P = ParamSpec("P")
-app = typer.Typer(
-    name="pointsman",
-    help="Learn to route questions between LLMs: questions in, a trained, evaluated, published router out.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-console = Console()
-JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 
 
 def main() -> None:
@@ -40,24 +25,6 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     signal.signal(signal.SIGTERM, _interrupt)
     app()
-
-
-def command(work: Callable[P, None]) -> Callable[P, None]:
-    """Make a function a command of `pointsman` whose errors are one clear message and an exit code."""
-
-    @functools.wraps(work)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            work(*args, **kwargs)
-        except PipelineError as error:
-            _complain(str(error))
-            raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt as stop:
-            _complain("interrupted; nothing is lost, `pointsman run` goes on from here")
-            raise typer.Exit(INTERRUPTED) from stop
-
-    app.command()(guarded)
-    return guarded
 
 
 @app.callback(invoke_without_command=True)
@@ -81,7 +48,7 @@ def run(
     from flows import dvc
     from flows.server import prepare
 
-    root = _enter()
+    root = enter_root()
     stages = dvc.plan(root)
     _check_stage(only, [item.stage for item in stages])
     stale = [item.stage for item in stages if only in (None, item.stage) and (item.stale or force)]
@@ -98,7 +65,7 @@ def plan(as_json: JsonOption = False) -> None:
     """Say what would run and why, and run nothing."""
     from flows import dvc
 
-    stages = dvc.plan(_enter())
+    stages = dvc.plan(enter_root())
     if as_json:
         print(json.dumps([asdict(item) | {"stale": item.stale} for item in stages], indent=2))
         return
@@ -128,7 +95,7 @@ def status(as_json: JsonOption = False) -> None:
     from flows import dvc
     from flows.report import read_metrics
 
-    root = _enter()
+    root = enter_root()
     stages = dvc.plan(root)
     if as_json:
         print(json.dumps({"stages": {s.stage: s.stale for s in stages}, "metrics": read_metrics(root)}, indent=2))
@@ -161,7 +128,7 @@ def up(port: Annotated[int, typer.Option(help="Of Prefect's server, on loopback.
     """
     from flows.server import prepare, serve
 
-    root = _enter()
+    root = enter_root()
     prepare(root, quiet=False)
     console.print("Starting Prefect's server ...")
     with serve(root, port) as url:
@@ -183,21 +150,10 @@ def ask(
     """Ask the published router one question."""
     from flows import dvc
 
-    root = _enter()
+    root = enter_root()
     options = [*(["--release", release] if release else []), *(["--json"] if as_json else [])]
     command = [sys.executable, "-m", "stages.publish.ask", *options, "--", question]
     raise typer.Exit(subprocess.run(command, cwd=root, env=dvc.environment(), check=False).returncode)
-
-
-def _enter() -> Path:
-    """The repository's root, made the working folder, with parameters that parse."""
-    from flows import dvc
-    from stages.shared.params import load_params
-
-    root = dvc.find_root(Path.cwd())
-    os.chdir(root)
-    load_params()
-    return root
 
 
 def _check_stage(name: str | None, known: list[str]) -> None:
@@ -234,10 +190,6 @@ def _show_metrics(root: Path) -> bool:
             table.add_row(*row.cells, style="bold" if row.method == "router" else None)
         console.print(table)
     return bool(found)
-
-
-def _complain(text: str) -> None:
-    Console(stderr=True).print(f"pointsman: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

@@ -1,0 +1,61 @@
+"""What every command of `pointsman` is made with: the application, its errors and exit codes, its folder."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, ParamSpec
+
+import typer
+from rich.console import Console
+
+from stages.shared.errors import PipelineError
+
+INTERRUPTED = 130
+P = ParamSpec("P")
+app = typer.Typer(
+    name="pointsman",
+    help="Learn to route questions between LLMs: questions in, a trained, evaluated, published router out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console()
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+
+
+def command(work: Callable[P, None]) -> Callable[P, None]:
+    """Make a function a command of `pointsman` whose errors are one clear message and an exit code."""
+
+    @functools.wraps(work)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            work(*args, **kwargs)
+        except PipelineError as error:
+            complain(str(error))
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as stop:
+            complain("interrupted; nothing is lost, `pointsman run` goes on from here")
+            raise typer.Exit(INTERRUPTED) from stop
+
+    app.command()(guarded)
+    return guarded
+
+
+def enter_root() -> Path:
+    """The repository's root, made the working folder, with parameters that parse."""
+    from flows import dvc
+    from stages.shared.params import load_params
+
+    root = dvc.find_root(Path.cwd())
+    os.chdir(root)
+    load_params()
+    return root
+
+
+def complain(text: str) -> None:
+    """Say on stderr what is wrong."""
+    Console(stderr=True).print(f"pointsman: {text}", markup=False, highlight=False, soft_wrap=True)
