@@ -23,7 +23,7 @@ def main(params: Params, workspace: Workspace) -> None:
     """Publish what the stages left; the receipt is written only for a release that was seen to work."""
     question = smoke_question(workspace)
     release = assemble(params, workspace)
-    with open_store(params.publish, workspace.state, room=release.manifest.size) as store:
+    with open_store(params.publish, workspace.state, release.manifest.size, writing=True) as store:
         with Progress(STAGE, total=len(release.manifest.files), unit="files", root=workspace.root) as progress:
             is_new = publish(release, store, lambda name: progress.advance(1, note=name))
         word = "published" if is_new else "nothing new to store, it was published before"
@@ -41,6 +41,7 @@ def main(params: Params, workspace: Workspace) -> None:
             files={name: entry.sha256 for name, entry in release.manifest.files.items()},
             bytes=release.manifest.size,
             smoke=smoke,
+            folder=params.publish.folder,
         ),
         workspace,
     )

@@ -1,4 +1,4 @@
-"""Which store a release goes to: the embedded server, or the S3 that params.yaml names."""
+"""Which store a release goes to: a folder, the embedded server, or the S3 that params.yaml names."""
 
 from __future__ import annotations
 
@@ -8,24 +8,48 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stages.publish.seaweed import serve_s3
-from stages.publish.store import Keys, Location, S3Store
+from stages.publish.folder import FolderStore
+from stages.publish.location import Keys, Location
+from stages.publish.store import Store
 from stages.shared.errors import BudgetError, ConfigurationError
 from stages.shared.params import PublishParams
 
 AWS_KEY_ENV = "AWS_ACCESS_KEY_ID"
 AWS_TOKEN_ENV = "AWS_SESSION_TOKEN"
 SPARE = 256 << 20
-"""Bytes of disk that the embedded server needs besides what is stored."""
+"""Bytes of disk that a store on this machine needs besides what is stored."""
 
 
 @contextmanager
-def open_store(params: PublishParams, state: Path, room: int = 0) -> Iterator[S3Store]:
-    """The configured store, checked; without an endpoint the embedded server, running while the block does.
+def open_store(params: PublishParams, state: Path, room: int = 0, *, writing: bool = False) -> Iterator[Store]:
+    """The configured store, checked; the embedded server runs while the block does.
 
-    `room` is how many bytes are to be stored. Raises ConfigurationError for missing or refused keys, a missing bucket
-    or a wrong endpoint, TransientError when the endpoint does not answer, BudgetError when the disk is too full.
+    `room` is how many bytes are to be stored; `writing` also tries what writers rest on. Raises ConfigurationError for
+    missing or refused keys, a missing bucket, a wrong endpoint or a place without conditional writes, TransientError
+    when the endpoint does not answer, BudgetError when the disk is too full.
     """
+    with _store(params, state, room) as store:
+        if writing:
+            store.probe()
+        yield store
+
+
+def store_name(params: PublishParams, state: Path) -> str:
+    """What the configured store is called, the same in every process: the embedded server changes its port."""
+    if params.folder is not None:
+        return str(_folder(params.folder, state))
+    return f"{params.endpoint or 'embedded'}/{params.bucket}/{params.prefix.strip('/')}"
+
+
+@contextmanager
+def _store(params: PublishParams, state: Path, room: int) -> Iterator[Store]:
+    if params.folder is not None:
+        _check_disk(state, room)
+        yield FolderStore(_folder(params.folder, state))
+        return
+    from stages.publish.s3 import S3Store
+    from stages.publish.seaweed import serve_s3
+
     if params.endpoint is not None:
         store = S3Store(_location(params, params.endpoint), keys_from_environment(params))
         store.check()
@@ -53,6 +77,10 @@ def keys_from_environment(params: PublishParams) -> Keys:
         origin=f"${params.access_key_env} and ${params.secret_key_env}",
         token=os.environ.get(AWS_TOKEN_ENV) if params.access_key_env == AWS_KEY_ENV else None,
     )
+
+
+def _folder(given: str, state: Path) -> Path:
+    return (state.absolute().parent / Path(given).expanduser()).resolve()
 
 
 def _location(params: PublishParams, endpoint: str) -> Location:

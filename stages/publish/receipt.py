@@ -39,6 +39,8 @@ class Receipt:
     """SHA-256 by path."""
     bytes: int
     smoke: Smoke
+    folder: str | None = None
+    """Where the store is a folder."""
 
 
 def write_receipt(receipt: Receipt, workspace: Workspace) -> None:

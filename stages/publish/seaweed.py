@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from stages.publish import keeper
-from stages.publish.store import Keys
+from stages.publish.location import Keys
 from stages.shared.errors import ConfigurationError, TransientError
 
 READY_WITHIN_S = keeper.TRIES * (keeper.READY_WITHIN_S + keeper.STOPPED_WITHIN_S)

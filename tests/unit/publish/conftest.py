@@ -16,8 +16,11 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from stages.ingest.sandbox import make_questions
 from stages.publish import __main__ as publish_stage
+from stages.publish.folder import FolderStore
+from stages.publish.location import Keys, Location
+from stages.publish.s3 import S3Store
 from stages.publish.seaweed import Server, find_binary, serve_s3
-from stages.publish.store import Keys, Location, S3Store
+from stages.publish.store import Store
 from stages.shared.artifacts import write_manifest
 from stages.shared.entry import Workspace
 from stages.shared.episode.roster import write_descriptors
@@ -71,6 +74,17 @@ def location(server: Server) -> Location:
 @pytest.fixture
 def store(server: Server, location: Location) -> S3Store:
     return S3Store(location, server.keys)
+
+
+@pytest.fixture
+def folder_store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "store")
+
+
+@pytest.fixture(params=["folder", "S3"])
+def any_store(request: pytest.FixtureRequest) -> Store:
+    """Each backend in turn."""
+    return request.getfixturevalue({"folder": "folder_store", "S3": "store"}[request.param])
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import pytest
 
 from stages.publish.fetch import fetch_release, list_releases
 from stages.publish.release import Release, assemble, blob_key, manifest_key, policy_files, publish
-from stages.publish.store import S3Store, Store, Stored
+from stages.publish.s3 import S3Store
+from stages.publish.store import Store, Stored
 from stages.shared.artifacts import write_manifest
 from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, DataError, IntegrityError

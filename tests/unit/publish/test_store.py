@@ -1,187 +1,134 @@
-"""Objects are created once, whole, and come back as they went; every refusal of the server is explained."""
+"""What every backend of the store keeps to: created once, swapped by comparison, whole or not there at all."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
-from stages.publish.seaweed import Server
-from stages.publish.store import Keys, Location, S3Store
-from stages.shared.errors import BudgetError, ConfigurationError, IntegrityError, PipelineError, TransientError
+from stages.publish.folder import INCOMING, FolderStore
+from stages.publish.store import Store
+from stages.shared.errors import ConfigurationError, IntegrityError
 
-KEYS = Keys("key", "secret", "$KEY and $SECRET")
+RACERS = 16
 
 
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def content(store: S3Store, key: str) -> bytes | None:
+def content(store: Store, key: str) -> bytes | None:
     chunks = store.read(key)
     return None if chunks is None else b"".join(chunks)
 
 
-def test_an_object_is_created_once_and_never_overwritten(store: S3Store) -> None:
-    assert store.create("a/b", b"first", digest(b"first"))
-    assert not store.create("a/b", b"second", digest(b"second"))
-    assert content(store, "a/b") == b"first"
+def test_an_object_is_created_once_and_never_overwritten(any_store: Store) -> None:
+    assert any_store.create("a/b", b"first", digest(b"first"))
+    assert not any_store.create("a/b", b"second", digest(b"second"))
+    assert content(any_store, "a/b") == b"first"
 
 
-def test_what_is_not_there_reads_as_nothing(store: S3Store) -> None:
-    assert store.read("missing") is None
-    assert store.entries("") == []
+def test_a_file_comes_back_as_it_went(any_store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)) * 8192)
+    assert any_store.create("file", path, digest(path.read_bytes()))
+    assert content(any_store, "file") == path.read_bytes()
 
 
-def test_the_server_refuses_content_that_does_not_have_the_announced_hash(store: S3Store) -> None:
+def test_content_without_the_announced_hash_is_refused_and_leaves_nothing(any_store: Store) -> None:
     with pytest.raises(IntegrityError, match="SHA-256"):
-        store.create("wrong", b"content", digest(b"other"))
-    assert store.read("wrong") is None
+        any_store.create("wrong", b"content", digest(b"other"))
+    assert any_store.read("wrong") is None
+    assert any_store.entries("") == []
 
 
-def test_of_racing_writers_one_wins_and_the_others_are_told(store: S3Store) -> None:
-    bodies = [bytes([number]) * 100 for number in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(lambda body: store.create("race", body, digest(body)), bodies))
+def test_what_is_not_there_reads_as_nothing(any_store: Store) -> None:
+    assert any_store.read("missing") is None
+    assert any_store.load("missing") is None
+    assert any_store.entries("") == []
+    any_store.remove("missing")
+
+
+def test_of_racing_creators_one_wins_and_the_others_are_told(any_store: Store) -> None:
+    bodies = [bytes([number]) * 100 for number in range(RACERS)]
+    with ThreadPoolExecutor(RACERS) as pool:
+        won = list(pool.map(lambda body: any_store.create("race", body, digest(body)), bodies))
     assert sum(won) == 1
-    assert content(store, "race") == bodies[won.index(True)]
+    assert content(any_store, "race") == bodies[won.index(True)]
 
 
-def test_a_large_file_goes_up_in_parts(server: Server, location: Location, tmp_path: Path) -> None:
-    store = S3Store(location, server.keys, part_bytes=5 << 20)
-    path = tmp_path / "large.safetensors"
-    path.write_bytes(os.urandom(12 << 20))
-    assert store.create("large", path, digest(path.read_bytes()))
-    assert not store.create("large", path, digest(path.read_bytes()))
-    assert content(store, "large") == path.read_bytes()
+def test_a_swap_needs_the_version_that_is_there(any_store: Store) -> None:
+    assert any_store.swap("pointer", b"1", None)
+    first = any_store.load("pointer")
+    assert first is not None
+    assert not any_store.swap("pointer", b"other", None)
+    assert any_store.swap("pointer", b"2", first.version)
+    assert not any_store.swap("pointer", b"3", first.version)
+    assert content(any_store, "pointer") == b"2"
 
 
-def test_a_large_file_that_changed_meanwhile_is_not_stored(server: Server, location: Location, tmp_path: Path) -> None:
-    store = S3Store(location, server.keys, part_bytes=5 << 20)
-    path = tmp_path / "large.safetensors"
-    path.write_bytes(bytes(6 << 20))
-    with pytest.raises(IntegrityError, match="changed while it was read"):
-        store.create("changed", path, "0" * 64)
-    assert store.read("changed") is None
+def test_a_swap_of_what_is_gone_does_nothing(any_store: Store) -> None:
+    any_store.swap("pointer", b"1", None)
+    first = any_store.load("pointer")
+    assert first is not None
+    any_store.remove("pointer")
+    assert not any_store.swap("pointer", b"2", first.version)
+    assert any_store.load("pointer") is None
 
 
-def test_entries_are_listed_below_the_prefix_only(store: S3Store, server: Server, location: Location) -> None:
-    other = S3Store(replace(location, prefix=location.prefix + "-other"), server.keys)
-    for each, key in ((store, "m/2"), (store, "m/1"), (store, "n/1"), (other, "m/9")):
-        each.create(key, b"x", digest(b"x"))
-    assert [entry.key for entry in store.entries("m/")] == ["m/1", "m/2"]
+@pytest.mark.parametrize("existing", [True, False])
+def test_of_racing_swaps_one_wins(any_store: Store, existing: bool) -> None:
+    if existing:
+        any_store.swap("pointer", b"start", None)
+    before = any_store.load("pointer")
+    version = before.version if before else None
+    bodies = [f"racer {number}".encode() for number in range(RACERS)]
+    with ThreadPoolExecutor(RACERS) as pool:
+        won = list(pool.map(lambda body: any_store.swap("pointer", body, version), bodies))
+    assert sum(won) == 1
+    assert content(any_store, "pointer") == bodies[won.index(True)]
 
 
-def test_an_empty_prefix_is_the_bucket_itself(server: Server, location: Location) -> None:
-    bare = S3Store(replace(location, prefix=""), server.keys)
-    key = location.prefix + "/x"
-    bare.create(key, b"x", digest(b"x"))
-    assert content(bare, key) == b"x"
+def test_entries_have_size_and_age_and_are_in_the_order_of_keys(any_store: Store) -> None:
+    for key in ("m/2", "m/1", "n/1", "m-other/9"):
+        any_store.create(key, key.encode(), digest(key.encode()))
+    assert [(entry.key, entry.bytes) for entry in any_store.entries("m/")] == [("m/1", 3), ("m/2", 3)]
+    ages = [entry.modified.timestamp() for entry in any_store.entries("")]
+    assert len(ages) == 4
+    assert max(ages) - min(ages) < 60
 
 
-@pytest.mark.parametrize(
-    "keys", [Keys("nobody", "x", "$KEY and $SECRET"), Keys("admin-key", "wrong", "$KEY and $SECRET")]
-)
-def test_wrong_keys_are_refused_naming_where_they_came_from(location: Location, keys: Keys) -> None:
-    with pytest.raises(ConfigurationError, match=r"refuses the keys from \$KEY and \$SECRET"):
-        S3Store(location, keys).check()
+def test_the_probe_finds_that_writes_are_conditional_and_may_be_repeated(any_store: Store) -> None:
+    any_store.probe()
+    any_store.probe()
 
 
-def test_keys_that_may_not_write_are_a_clear_error(reader: S3Store) -> None:
-    reader.check()
-    with pytest.raises(ConfigurationError, match="may not do this"):
-        reader.create("x", b"x", digest(b"x"))
+def test_a_folder_that_cannot_be_written_is_refused_by_the_probe(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ConfigurationError, match=r"publish\.folder"):
+        FolderStore(tmp_path / "file" / "store").probe()
 
 
-def test_keys_never_show_in_a_representation(location: Location) -> None:
-    assert "s3cr3t" not in repr(Keys("public", "s3cr3t", "here", "s3cr3t"))
+def test_a_file_system_without_hard_links_is_refused_by_the_probe(
+    folder_store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    with pytest.raises(ConfigurationError, match="hard links"):
+        folder_store.probe()
 
 
-def test_a_missing_bucket_is_named(server: Server, location: Location) -> None:
-    with pytest.raises(ConfigurationError, match="no bucket 'elsewhere'"):
-        S3Store(replace(location, bucket="elsewhere"), server.keys).check()
+def test_what_a_crash_left_half_written_is_not_listed(folder_store: FolderStore, tmp_path: Path) -> None:
+    folder_store.create("a", b"a", digest(b"a"))
+    (tmp_path / "store" / INCOMING / "half").write_bytes(b"ha")
+    assert [entry.key for entry in folder_store.entries("")] == ["a"]
 
 
-@pytest.mark.parametrize("changes", [{"bucket": "Not A Bucket!"}, {"endpoint": "no-url"}])
-def test_an_impossible_location_is_a_configuration_error(location: Location, changes: dict[str, str]) -> None:
-    with pytest.raises(ConfigurationError, match="publish"):
-        S3Store(replace(location, **changes), KEYS).check()
-
-
-def test_an_endpoint_where_nobody_listens_is_worth_another_try(location: Location, unused_port: int) -> None:
-    store = S3Store(replace(location, endpoint=f"http://127.0.0.1:{unused_port}"), KEYS, attempts=1)
-    with pytest.raises(TransientError, match="cannot reach"):
-        store.check()
-
-
-@pytest.fixture
-def unused_port() -> int:
-    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
-        return server.server_port
-
-
-@contextmanager
-def misbehaving(respond: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[S3Store]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            respond(self)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield S3Store(Location(f"http://127.0.0.1:{server.server_port}", "b", "", "us-east-1"), KEYS, attempts=1)
-        server.shutdown()
-        thread.join()
-
-
-def failing(status: int, code: str) -> Callable[[BaseHTTPRequestHandler], None]:
-    def respond(request: BaseHTTPRequestHandler) -> None:
-        body = f"<Error><Code>{code}</Code><Message>so it is</Message></Error>".encode()
-        request.send_response(status)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
-
-    return respond
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "kind", "says"),
-    [
-        (507, "InsufficientStorage", BudgetError, "no room left"),
-        (400, "XMinioStorageFull", BudgetError, "no room left"),
-        (503, "SlowDown", TransientError, "503 SlowDown"),
-        (500, "InternalError", TransientError, "look at its log"),
-        (403, "RequestTimeTooSkewed", ConfigurationError, "clock"),
-        (301, "PermanentRedirect", ConfigurationError, "publish.region"),
-        (501, "NotImplemented", ConfigurationError, "501"),
-    ],
-)
-def test_what_a_server_refuses_is_explained(status: int, code: str, kind: type[PipelineError], says: str) -> None:
-    with misbehaving(failing(status, code)) as store, pytest.raises(kind, match=says):
-        store.check()
-
-
-def test_a_connection_that_is_cut_in_the_middle_is_worth_another_try() -> None:
-    def respond(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(200)
-        request.send_header("Content-Length", "100")
-        request.end_headers()
-        request.wfile.write(b"only this")
-
-    with misbehaving(respond) as store:
-        chunks = store.read("x")
-        assert chunks is not None
-        with pytest.raises(TransientError, match="cannot reach"):
-            b"".join(chunks)
+def test_a_folder_keeps_nothing_half_written_after_an_error(folder_store: FolderStore, tmp_path: Path) -> None:
+    with pytest.raises(IntegrityError):
+        folder_store.create("a", b"a", digest(b"b"))
+    assert list((tmp_path / "store" / INCOMING).iterdir()) == []

@@ -1,0 +1,312 @@
+"""A `Store` in S3: SeaweedFS, MinIO, Ceph, AWS. The only module that speaks S3."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+    SSLError,
+)
+from botocore.exceptions import ConnectionError as NoConnectionError
+
+from stages.publish.location import Keys, Location
+from stages.publish.store import CHUNK, Stored, Versioned
+from stages.shared.errors import (
+    BudgetError,
+    ConfigurationError,
+    ConflictError,
+    IntegrityError,
+    PipelineError,
+    TransientError,
+)
+
+PART = 64 << 20
+MOST_PARTS = 10_000
+
+PROBE = "conditional-writes"
+"""The object on which conditional writes are tried; it stays."""
+NO_SUCH_VERSION = f'"{"0" * 32}"'
+
+MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
+FAILED_CONDITION = frozenset({"PreconditionFailed", "412"})
+REFUSED_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"})
+FORBIDDEN = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccountProblem"})
+WRONG_CONTENT = frozenset({"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"})
+WRONG_REGION = frozenset({"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"})
+FULL = frozenset({"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "EntityTooLarge"})
+
+
+class S3Store:
+    """A `Store` in any S3 with conditional writes (`If-None-Match: *`) and SHA-256 checksums."""
+
+    def __init__(self, location: Location, keys: Keys, *, attempts: int = 4, part_bytes: int = PART) -> None:
+        self._location = location
+        self._keys = keys
+        self._part_bytes = part_bytes
+        with self._explained("open"):
+            self._client = _client(location, keys, attempts)
+
+    @property
+    def place(self) -> str:
+        """For example `s3://pointsman/releases at http://127.0.0.1:8333`."""
+        return str(self._location)
+
+    def check(self) -> None:
+        """Raise what is wrong with endpoint, keys or bucket, before any work is done."""
+        with self._explained("list"):
+            self._client.list_objects_v2(Bucket=self._location.bucket, Prefix=self._full(""), MaxKeys=1)
+
+    def ensure_bucket(self) -> None:
+        """Create the bucket where it is missing."""
+        with self._explained("create the bucket"):
+            try:
+                self._client.create_bucket(Bucket=self._location.bucket)
+            except ClientError as error:
+                if _code(error) not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                    raise
+
+    def probe(self) -> None:
+        """Write what must be refused. Raises ConfigurationError for a server that lets one writer overwrite another."""
+        key = self._full(PROBE)
+        with self._explained("try conditional writes"):
+            self._put_if(key, b"", IfNoneMatch="*")
+            ignored = [
+                header
+                for header, condition in (
+                    ("If-None-Match", {"IfNoneMatch": "*"}), ("If-Match", {"IfMatch": NO_SUCH_VERSION})
+                )
+                if self._put_if(key, b"", **condition)
+            ]  # fmt: skip
+        if ignored:
+            raise ConfigurationError(
+                f"{self.place}: the server ignores {' and '.join(ignored)}, so that writers could overwrite each "
+                "other's releases and promotions; use a server with conditional writes (AWS, SeaweedFS, MinIO, Ceph)"
+            )
+
+    def create(self, key: str, content: bytes | Path, sha256: str) -> bool:
+        """Create an object, its SHA-256 checked by the server on arrival; False where the key exists."""
+        with self._explained(f"create {key}"):
+            try:
+                return self._create(key, content, sha256)
+            except ClientError as error:
+                if _code(error) in FAILED_CONDITION:
+                    return False
+                raise
+
+    def read(self, key: str) -> Iterator[bytes] | None:
+        """The object in chunks of at most 1 MiB; None where there is none."""
+        with self._explained(f"read {key}"):
+            try:
+                body = self._client.get_object(Bucket=self._location.bucket, Key=self._full(key))["Body"]
+            except ClientError as error:
+                if _code(error) in MISSING:
+                    return None
+                raise
+        return self._chunks(key, body)
+
+    def entries(self, prefix: str) -> list[Stored]:
+        """Every object whose key begins with `prefix`, in the order of keys."""
+        own = len(self._full(""))
+        pages = self._client.get_paginator("list_objects_v2")
+        with self._explained("list"):
+            found = [
+                Stored(item["Key"][own:], item["Size"], item["LastModified"])
+                for page in pages.paginate(Bucket=self._location.bucket, Prefix=self._full(prefix))
+                for item in page.get("Contents", [])
+            ]
+        return sorted(found, key=lambda stored: stored.key)
+
+    def load(self, key: str) -> Versioned | None:
+        """A small object; its version is its ETag."""
+        with self._explained(f"read {key}"):
+            try:
+                found = self._client.get_object(Bucket=self._location.bucket, Key=self._full(key))
+            except ClientError as error:
+                if _code(error) in MISSING:
+                    return None
+                raise
+            return Versioned(found["Body"].read(), found["ETag"])
+
+    def swap(self, key: str, content: bytes, expected: str | None) -> bool:
+        """Replace the version `expected` (None: no object yet); False, and nothing done, where it is another now."""
+        condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}
+        with self._explained(f"change {key}"):
+            return self._put_if(self._full(key), content, **condition)
+
+    def remove(self, key: str) -> None:
+        """Delete an object, if it is there."""
+        with self._explained(f"remove {key}"):
+            self._client.delete_object(Bucket=self._location.bucket, Key=self._full(key))
+
+    def _put_if(self, key: str, content: bytes, **condition: str) -> bool:
+        """Whether the condition held. To If-Match on a key that is not there, AWS answers 404, others 412."""
+        checksum = _base64(hashlib.sha256(content).hexdigest())
+        try:
+            self._client.put_object(
+                Bucket=self._location.bucket, Key=key, Body=content, ChecksumSHA256=checksum, **condition
+            )
+        except ClientError as error:
+            if _code(error) in FAILED_CONDITION | MISSING:
+                return False
+            raise
+        return True
+
+    def _full(self, key: str) -> str:
+        prefix = self._location.prefix.strip("/")
+        return f"{prefix}/{key}" if prefix else key
+
+    def _create(self, key: str, content: bytes | Path, sha256: str) -> bool:
+        target = {"Bucket": self._location.bucket, "Key": self._full(key)}
+        if self._has(target):
+            return False
+        if isinstance(content, Path) and content.stat().st_size > self._part_bytes:
+            self._create_in_parts(target, content, sha256)
+        elif isinstance(content, Path):
+            with content.open("rb") as handle:
+                self._client.put_object(**target, Body=handle, IfNoneMatch="*", ChecksumSHA256=_base64(sha256))
+        else:
+            self._client.put_object(**target, Body=content, IfNoneMatch="*", ChecksumSHA256=_base64(sha256))
+        return True
+
+    def _has(self, target: dict[str, str]) -> bool:
+        try:
+            self._client.head_object(**target)
+        except ClientError as error:
+            if _code(error) in MISSING:
+                return False
+            raise
+        return True
+
+    def _create_in_parts(self, target: dict[str, str], path: Path, sha256: str) -> None:
+        upload = self._client.create_multipart_upload(**target, ChecksumAlgorithm="SHA256")["UploadId"]
+        with ExitStack() as undo:
+            undo.callback(self._abort, target, upload)
+            parts = self._send_parts(target, upload, path, sha256)
+            self._client.complete_multipart_upload(
+                **target, UploadId=upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
+            )
+            undo.pop_all()
+
+    def _abort(self, target: dict[str, str], upload: str) -> None:
+        with suppress(ClientError, BotoCoreError):
+            self._client.abort_multipart_upload(**target, UploadId=upload)
+
+    def _send_parts(self, target: dict[str, str], upload: str, path: Path, sha256: str) -> list[dict[str, Any]]:
+        size = max(self._part_bytes, math.ceil(path.stat().st_size / MOST_PARTS))
+        whole, parts = hashlib.sha256(), []
+        with path.open("rb") as handle:
+            for number, body in enumerate(iter(lambda: handle.read(size), b""), start=1):
+                whole.update(body)
+                checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
+                sent = self._client.upload_part(
+                    **target, UploadId=upload, PartNumber=number, Body=body, ChecksumSHA256=checksum
+                )
+                parts.append({"PartNumber": number, "ETag": sent["ETag"], "ChecksumSHA256": checksum})
+        if whole.hexdigest() != sha256:
+            raise IntegrityError(f"{path} changed while it was read; nothing was stored, publish again")
+        return parts
+
+    def _chunks(self, key: str, body: Any) -> Iterator[bytes]:
+        with self._explained(f"read {key}"):
+            yield from body.iter_chunks(CHUNK)
+
+    @contextmanager
+    def _explained(self, action: str) -> Iterator[None]:
+        """Turn what S3 and the network say into one of our errors, with the way out."""
+        try:
+            yield
+        except ClientError as error:
+            raise self._refusal(action, error) from error
+        except FlexibleChecksumError as error:
+            raise IntegrityError(f"{self.place}: {action}: content does not match its stored checksum") from error
+        except SSLError as error:
+            raise ConfigurationError(f"{self.place}: no trusted TLS connection: {error}") from error
+        except (HTTPClientError, NoConnectionError, IncompleteReadError) as error:
+            raise TransientError(f"cannot reach {self.place}; is publish.endpoint right? {error}") from error
+        except (BotoCoreError, ValueError) as error:
+            if isinstance(error, PipelineError):
+                raise
+            raise ConfigurationError(f"{self.place}: {error}; check the section publish of params.yaml") from error
+
+    def _refusal(self, action: str, error: ClientError) -> PipelineError:
+        code, said = _code(error), error.response.get("Error", {}).get("Message", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        bucket, region, keys = self._location.bucket, self._location.region, f"the keys from {self._keys.origin}"
+        kind, why = _diagnose(code, status, said, bucket=bucket, region=region, keys=keys)
+        return kind(f"{self.place}: cannot {action}: {why}")
+
+
+def _diagnose(
+    code: str, status: int, said: str, *, bucket: str, region: str, keys: str
+) -> tuple[type[PipelineError], str]:
+    """What a refusal of the server means, and the way out."""
+    if code in REFUSED_KEYS:
+        return ConfigurationError, f"the server refuses {keys} ({code})"
+    if code == "RequestTimeTooSkewed":
+        return ConfigurationError, f"this machine's clock is wrong ({said})"
+    if code in FORBIDDEN:
+        return ConfigurationError, f"{keys} may not do this ({code}); allow them to list, get and put"
+    if code == "NoSuchBucket":
+        return ConfigurationError, f"there is no bucket {bucket!r}; create it, or correct publish.bucket"
+    if code in WRONG_REGION:
+        return ConfigurationError, f"the bucket is not in publish.region={region!r} ({said})"
+    if code in WRONG_CONTENT or "checksum" in said.lower():
+        return IntegrityError, f"what arrived does not have the announced SHA-256 ({code}); publish again"
+    if code in FULL or status == 507:
+        return BudgetError, f"no room left ({code}: {said}); free some space there"
+    if status == 409:
+        return ConflictError, f"somebody else is writing the same object; try again ({code})"
+    if status == 429 or (status >= 500 and status != 501):
+        return TransientError, f"the server answers {status} {code}: {said}; try again, look at its log and disk"
+    return ConfigurationError, f"the server answers {status} {code}: {said}"
+
+
+def _client(location: Location, keys: Keys, attempts: int) -> Any:
+    config = Config(
+        s3={"addressing_style": "path"} if _is_loopback(location.endpoint) else None,
+        retries={"mode": "standard", "max_attempts": attempts},
+        proxies={} if _is_loopback(location.endpoint) else None,
+        connect_timeout=5,
+        read_timeout=60,
+    )
+    return _session().client(
+        "s3",
+        endpoint_url=location.endpoint,
+        region_name=location.region,
+        aws_access_key_id=keys.access,
+        aws_secret_access_key=keys.secret,
+        aws_session_token=keys.token,
+        config=config,
+    )
+
+
+@cache
+def _session() -> Any:
+    """One for all clients: it reads the description of S3, which takes longer than all else."""
+    return boto3.session.Session()
+
+
+def _is_loopback(endpoint: str) -> bool:
+    return endpoint.split("://")[-1].startswith(("127.", "localhost", "[::1]"))
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _base64(sha256: str) -> str:
+    return base64.b64encode(bytes.fromhex(sha256)).decode()

@@ -1,0 +1,193 @@
+"""What S3 alone has: parts, keys, buckets, and a server whose every refusal is explained."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from stages.publish.location import Keys, Location
+from stages.publish.s3 import S3Store
+from stages.publish.seaweed import Server
+from stages.shared.errors import BudgetError, ConfigurationError, IntegrityError, PipelineError, TransientError
+
+KEYS = Keys("key", "secret", "$KEY and $SECRET")
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def content(store: S3Store, key: str) -> bytes | None:
+    chunks = store.read(key)
+    return None if chunks is None else b"".join(chunks)
+
+
+def test_a_large_file_goes_up_in_parts(server: Server, location: Location, tmp_path: Path) -> None:
+    store = S3Store(location, server.keys, part_bytes=5 << 20)
+    path = tmp_path / "large.safetensors"
+    path.write_bytes(os.urandom(12 << 20))
+    assert store.create("large", path, digest(path.read_bytes()))
+    assert not store.create("large", path, digest(path.read_bytes()))
+    assert content(store, "large") == path.read_bytes()
+
+
+def test_a_large_file_that_changed_meanwhile_is_not_stored(server: Server, location: Location, tmp_path: Path) -> None:
+    store = S3Store(location, server.keys, part_bytes=5 << 20)
+    path = tmp_path / "large.safetensors"
+    path.write_bytes(bytes(6 << 20))
+    with pytest.raises(IntegrityError, match="changed while it was read"):
+        store.create("changed", path, "0" * 64)
+    assert store.read("changed") is None
+
+
+def test_entries_are_listed_below_the_prefix_only(store: S3Store, server: Server, location: Location) -> None:
+    other = S3Store(replace(location, prefix=location.prefix + "-other"), server.keys)
+    for each, key in ((store, "m/2"), (store, "m/1"), (store, "n/1"), (other, "m/9")):
+        each.create(key, b"x", digest(b"x"))
+    assert [entry.key for entry in store.entries("m/")] == ["m/1", "m/2"]
+
+
+def test_an_empty_prefix_is_the_bucket_itself(server: Server, location: Location) -> None:
+    bare = S3Store(replace(location, prefix=""), server.keys)
+    key = location.prefix + "/x"
+    bare.create(key, b"x", digest(b"x"))
+    assert content(bare, key) == b"x"
+
+
+@pytest.mark.parametrize(
+    "keys", [Keys("nobody", "x", "$KEY and $SECRET"), Keys("admin-key", "wrong", "$KEY and $SECRET")]
+)
+def test_wrong_keys_are_refused_naming_where_they_came_from(location: Location, keys: Keys) -> None:
+    with pytest.raises(ConfigurationError, match=r"refuses the keys from \$KEY and \$SECRET"):
+        S3Store(location, keys).check()
+
+
+def test_keys_that_may_not_write_are_a_clear_error(reader: S3Store) -> None:
+    reader.check()
+    with pytest.raises(ConfigurationError, match="may not do this"):
+        reader.create("x", b"x", digest(b"x"))
+
+
+def test_keys_never_show_in_a_representation(location: Location) -> None:
+    assert "s3cr3t" not in repr(Keys("public", "s3cr3t", "here", "s3cr3t"))
+
+
+def test_a_missing_bucket_is_named(server: Server, location: Location) -> None:
+    with pytest.raises(ConfigurationError, match="no bucket 'elsewhere'"):
+        S3Store(replace(location, bucket="elsewhere"), server.keys).check()
+
+
+@pytest.mark.parametrize("changes", [{"bucket": "Not A Bucket!"}, {"endpoint": "no-url"}])
+def test_an_impossible_location_is_a_configuration_error(location: Location, changes: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="publish"):
+        S3Store(replace(location, **changes), KEYS).check()
+
+
+def test_an_endpoint_where_nobody_listens_is_worth_another_try(location: Location, unused_port: int) -> None:
+    store = S3Store(replace(location, endpoint=f"http://127.0.0.1:{unused_port}"), KEYS, attempts=1)
+    with pytest.raises(TransientError, match="cannot reach"):
+        store.check()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        return server.server_port
+
+
+@contextmanager
+def misbehaving(respond: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[S3Store]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            respond(self)
+
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            respond(self)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield S3Store(Location(f"http://127.0.0.1:{server.server_port}", "b", "", "us-east-1"), KEYS, attempts=1)
+        server.shutdown()
+        thread.join()
+
+
+def failing(status: int, code: str) -> Callable[[BaseHTTPRequestHandler], None]:
+    def respond(request: BaseHTTPRequestHandler) -> None:
+        body = f"<Error><Code>{code}</Code><Message>so it is</Message></Error>".encode()
+        request.send_response(status)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    return respond
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "says"),
+    [
+        (507, "InsufficientStorage", BudgetError, "no room left"),
+        (400, "XMinioStorageFull", BudgetError, "no room left"),
+        (503, "SlowDown", TransientError, "503 SlowDown"),
+        (500, "InternalError", TransientError, "look at its log"),
+        (403, "RequestTimeTooSkewed", ConfigurationError, "clock"),
+        (301, "PermanentRedirect", ConfigurationError, "publish.region"),
+        (501, "NotImplemented", ConfigurationError, "501"),
+    ],
+)
+def test_what_a_server_refuses_is_explained(status: int, code: str, kind: type[PipelineError], says: str) -> None:
+    with misbehaving(failing(status, code)) as store, pytest.raises(kind, match=says):
+        store.check()
+
+
+def test_a_connection_that_is_cut_in_the_middle_is_worth_another_try() -> None:
+    def respond(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", "100")
+        request.end_headers()
+        request.wfile.write(b"only this")
+
+    with misbehaving(respond) as store:
+        chunks = store.read("x")
+        assert chunks is not None
+        with pytest.raises(TransientError, match="cannot reach"):
+            b"".join(chunks)
+
+
+def test_a_server_that_ignores_conditions_is_refused_before_anything_is_published() -> None:
+    def respond(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("ETag", '"x"')
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    with (
+        misbehaving(respond) as store,
+        pytest.raises(ConfigurationError, match=r"ignores If-None-Match and If-Match.*overwrite each other"),
+    ):
+        store.probe()
+
+
+def test_a_server_that_knows_no_conditions_is_refused_with_its_own_words() -> None:
+    with (
+        misbehaving(failing(501, "NotImplemented")) as store,
+        pytest.raises(ConfigurationError, match="try conditional writes: the server answers 501"),
+    ):
+        store.probe()
+
+
+def test_keys_that_may_not_write_are_found_by_the_probe(reader: S3Store) -> None:
+    with pytest.raises(ConfigurationError, match="may not do this"):
+        reader.probe()
