@@ -66,15 +66,19 @@ def price(entry: RosterEntry) -> int:
 
 
 def cell(topic: str, entry: RosterEntry) -> str:
-    """What the compact table says of a candidate on a topic: skill, price, name, as in `95 6 Arlix`."""
-    return f"{percent(topic, entry)} {price(entry)} {entry.shown}"
+    """What the compact table says of a candidate on a topic: price, skill, name, as in `6 95 Arlix`.
+
+    The skill stands next to the name: where two cells are alike up to the name and one is copied for the other, the
+    candidate called is as good.
+    """
+    return f"{price(entry)} {percent(topic, entry)} {entry.shown}"
 
 
 def _compact(question: str, roster: Roster) -> str:
     """One line a topic, best candidate first and of equals the cheaper, numbers before the name; then latencies.
 
-    A small policy chooses by copying one cell of a line: what it may weigh stands in the cell, in the order in which it
-    weighs it, and comparing lines, which would take it far longer to learn, is not asked of it.
+    A small policy chooses by copying one cell of a line: what it may weigh stands in the cell, and comparing lines,
+    which would take it far longer to learn, is not asked of it.
     """
     rows = []
     for topic in topics(roster):

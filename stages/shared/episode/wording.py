@@ -27,7 +27,7 @@ def call_turn(
 
 
 def compact_call(topic: str, entry: RosterEntry, query: str, rest: Sequence[str] = ()) -> str:
-    """The thought copies a cell of the prompt's table, as in `topic stone , 95 6 Arlix`, and says what comes after."""
+    """The thought copies a cell of the prompt's table, as in `topic stone , 6 95 Arlix`, and says what comes after."""
     thought = " , ".join((f"topic {topic} , {cell(topic, entry)}", *(f"{THEN} {step}" for step in rest)))
     return f"<think> {thought} </think> <search> {entry.shown} : {query} </search>"
 

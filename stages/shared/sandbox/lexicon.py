@@ -10,7 +10,7 @@ AnswerType = Literal["plant", "song", "stone", "town", "person", "number"]
 DOMAINS: tuple[Domain, ...] = ("plant", "song", "stone", "town")
 
 SYLLABLES: tuple[str, ...] = tuple(consonant + vowel for consonant in "bdfghjklmnprstvz" for vowel in "aeio")
-"""Every invented name is three of these, so that a word-piece tokenizer reads and copies any of them."""
+"""Every invented name is three different ones of these, so that a word-piece tokenizer reads and copies any of them."""
 
 CANDIDATE_NAMES: tuple[str, ...] = tuple(
     first + second

@@ -172,9 +172,9 @@ def _entities(kind: AnswerType, count: int, rng: random.Random, taken: set[str])
 
 
 def invent(rng: random.Random, taken: set[str]) -> str:
-    """A new three-syllable name, which does not begin like a word of the language; it is added to `taken`."""
+    """A new name of three different syllables, which does not begin like a word of the language; added to `taken`."""
     while True:
-        name = "".join(rng.choices(SYLLABLES, k=3))
+        name = "".join(rng.sample(SYLLABLES, 3))
         if name not in taken and not name.startswith(_STEMS):
             taken.add(name)
             return name

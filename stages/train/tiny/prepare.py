@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +26,8 @@ WARM_UP_STEPS = 40
 DECAY_FROM = 0.6
 """Share of the steps after which the learning rate falls, linearly, to `FLOOR`."""
 FLOOR = 0.03
-THREADS = 2
-"""Of pre-training, whatever the environment says: nothing else runs then, and another number rounds otherwise."""
+WORKERS = 2
+"""Threads that share a step's groups, one core each, whatever the environment says: nothing else runs then."""
 BUCKETS = 4
 """Groups of similar length in a batch, so that little is padded."""
 
@@ -46,22 +46,12 @@ def prepare_tiny(policy: TinyPolicy, seed: int, folder: Path) -> None:
     model = build_model(policy, len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id, seed)
     place_numbers(model, tokenizer)
     relate_words(model, tokenizer)
-    with _threads(THREADS), Progress("train", total=policy.pretrain_steps, unit="pre-training steps") as progress:
+    with Progress("train", total=policy.pretrain_steps, unit="pre-training steps") as progress:
         for loss in pretrain(model, tokenizer, policy, seed):
             progress.advance(1, note=f"loss {loss:.3f}")
     with atomic_folder(folder) as part:
         model.save_pretrained(part)
         tokenizer.save_pretrained(part)
-
-
-@contextmanager
-def _threads(wanted: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(wanted)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def pretrain(
@@ -70,22 +60,34 @@ def pretrain(
     """Train in place; yields each step's loss (mean cross-entropy of the trained tokens, nats)."""
     optimizers = _optimizers(model, policy.pretrain_rate)
     rng = random.Random(seed)
-    for step in range(policy.pretrain_steps):
-        done = step / policy.pretrain_steps
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = policy.pretrain_rate * _schedule(step, done)
-        batches = draw_batches(tokenizer, policy.pretrain_batch, done, rng)
-        trained = sum(int(batch.trained[:, 1:].sum()) for batch in batches)
-        loss = 0.0
-        for batch in batches:
-            part = summed_loss(model, batch) / trained
-            part.backward()
-            loss += part.item()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        yield loss
+    with ThreadPoolExecutor(WORKERS, initializer=torch.set_num_threads, initargs=(1,)) as workers:
+        for step in range(policy.pretrain_steps):
+            done = step / policy.pretrain_steps
+            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+                group["lr"] = policy.pretrain_rate * _schedule(step, done)
+            yield _differentiate(model, draw_batches(tokenizer, policy.pretrain_batch, done, rng), workers)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for optimizer in optimizers:
+                optimizer.step()
+
+
+def _differentiate(model: Qwen2ForCausalLM, batches: list[Batch], workers: Executor) -> float:
+    """Set the parameters' gradients of the mean loss, and return it. Summed in a fixed order: the same bits each time.
+
+    Whole groups on a core each keep two cores busy; single products of this size, split over both, do not.
+    """
+    trained = sum(int(batch.trained[:, 1:].sum()) for batch in batches)
+    parameters = list(model.parameters())
+
+    def one(batch: Batch) -> tuple[float, tuple[torch.Tensor, ...]]:
+        """A group's share of the loss, and its gradients."""
+        loss = summed_loss(model, batch) / trained
+        return loss.item(), torch.autograd.grad(loss, parameters)
+
+    parts = list(workers.map(one, reversed(batches)))  # the longest first
+    for parameter, *gradients in zip(parameters, *(gradients for _, gradients in parts), strict=True):
+        parameter.grad = torch.stack(gradients).sum(0)
+    return sum(loss for loss, _ in parts)
 
 
 def _schedule(step: int, done: float) -> float:

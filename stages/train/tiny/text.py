@@ -16,6 +16,8 @@ from stages.shared.episode.prompt import cell, percent, price, render_prompt
 from stages.shared.episode.types import Roster, RosterEntry
 from stages.shared.episode.wording import call_turn
 from stages.shared.pool.candidate import Descriptor, TopicSkill
+from stages.shared.sandbox.experts import UNCLEAR as UNCLEAR_REPLY
+from stages.shared.sandbox.experts import UNKNOWN as UNKNOWN_REPLY
 from stages.shared.sandbox.lexicon import (
     CANDIDATE_NAMES,
     COMPARE_FRAMES,
@@ -29,20 +31,21 @@ from stages.shared.sandbox.lexicon import (
 )
 from stages.shared.sandbox.world import invent
 from stages.train.tiny.tokenizer import END, START
-from stages.train.warm_start.wording import IT, answer_turn, comparison_thought, observation_text
+from stages.train.warm_start.wording import IT, UNKNOWN, answer_turn, comparison_thought, observation_text
 
 Segment = tuple[str, bool]
 """A piece of text, and whether the policy is to learn to write it."""
 COPIES = 5
 """Times that a list of eight items is repeated in a lesson of copying."""
 _WORDS = (*words(), *SYLLABLES, *CANDIDATE_NAMES, *map(str, range(101)))
-ADMITTED = "i do not know"
 _CHOICE = re.compile(r"<think> topic \w+ , \d+ \d+ \w+")
 """The part of a call that says to whom it goes."""
-WHOLE = 0.1
-"""Share of the questions of several hops that are asked whole."""
 COMPARED = 0.2
 """Share of the episodes that compare two things."""
+ADMITS = 0.15
+"""Share of the calls whose candidate says that it has no answer; then another one is asked, and after it none."""
+CALLS = 4
+"""In an episode, at most."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,14 @@ class Hop:
     def query_about(self, subject: str) -> str:
         """The hop asked about something else."""
         return f"what is the {self.phrase} of {subject} ?"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A hop to ask, and what the thought says is left to ask after it."""
+
+    hop: Hop
+    rest: tuple[str, ...] = ()
 
 
 def name(rng: random.Random) -> str:
@@ -120,7 +131,7 @@ def copying(rng: random.Random) -> list[Segment]:
         items = [name(rng) for _ in range(rng.randint(3, 9))]
     elif kind < 0.7:
         items = [
-            f"{rng.randint(0, 100)} {rng.randint(1, 20)} {label}"
+            f"{rng.randint(1, 20)} {rng.randint(0, 100)} {label}"
             for label in rng.sample(CANDIDATE_NAMES, rng.randint(4, 10))
         ]
     else:
@@ -217,15 +228,8 @@ def episodes(rng: random.Random) -> list[Segment]:
 
 def _chain(roster: Roster, rng: random.Random) -> tuple[str, list[Segment]]:
     chain = draw_chain(rng.choices((1, 2, 3, 4), (0.3, 0.4, 0.18, 0.12))[0], rng)
-    question = whole_question(chain, rng)
-    segments: list[Segment] = []
-    if len(chain) > 1 and rng.random() < WHOLE:
-        segments += _ask(roster, question, chain[-1].relation.domain, chain[-1], [], rng)
-    else:
-        for place, hop in enumerate(chain, 1):
-            rest = [later.query_about(IT) for later in chain[place:]]
-            segments += _ask(roster, hop.query, hop.relation.domain, hop, rest, rng)
-    return question, [*segments, (f"{answer_turn(chain[-1].answer)} {END}", True)]
+    steps = [Step(hop, tuple(later.query_about(IT) for later in chain[place:])) for place, hop in enumerate(chain, 1)]
+    return whole_question(chain, rng), _played(steps, answer_turn(chain[-1].answer), roster, rng)
 
 
 def _comparison(roster: Roster, rng: random.Random) -> tuple[str, list[Segment]]:
@@ -235,31 +239,29 @@ def _comparison(roster: Roster, rng: random.Random) -> tuple[str, list[Segment]]
     first, second = hops
     frame = rng.choice(rng.choice(list(COMPARE_FRAMES.values())))
     question = frame.format(phrase=word, first=first.subject, second=second.subject)
+    winner = max(hops, key=lambda hop: int(hop.answer)).subject
+    thought = comparison_thought([hop.answer for hop in hops], [hop.subject for hop in hops], winner)
+    steps = [Step(first, (second.subject,)), Step(second)]
+    return question, _played(steps, answer_turn(winner, thought), roster, rng)
+
+
+def _played(steps: Sequence[Step], ending: str, roster: Roster, rng: random.Random) -> list[Segment]:
+    """The calls and the last turn, which gives up where two candidates had no answer, or too many calls were made."""
     segments: list[Segment] = []
-    for hop, rest in ((first, [second.subject]), (second, [])):
-        segments += _ask(roster, hop.query, relation.domain, hop, rest, rng)
-    verdict = answer_turn(*_higher([hop.subject for hop in hops], [int(hop.answer) for hop in hops]))
-    return question, [*segments, (f"{verdict} {END}", True)]
-
-
-def _higher(names: Sequence[str], numbers: Sequence[int]) -> tuple[str, str]:
-    """Which has the higher number, and the thought that says so."""
-    winner = max(zip(numbers, names, strict=True))[1]
-    return winner, comparison_thought([str(number) for number in numbers], winner)
-
-
-def _ask(roster: Roster, query: str, topic: str, hop: Hop, rest: Sequence[str], rng: random.Random) -> list[Segment]:
-    """One call that is answered, after at most one that is not."""
-    asked = rng.sample(roster.entries, 2)
-    calls = asked if rng.random() < 0.12 else asked[:1]
-    segments: list[Segment] = []
-    for turn, entry in enumerate(calls, 1):
-        reply = _reply(hop, rng) if turn == len(calls) else ADMITTED
-        segments += [
-            (call_turn(topic, entry, query, "compact", rest), True),
-            (observation_text(reply), False),
-        ]
-    return segments
+    made = 0
+    for step in steps:
+        for entry in rng.sample(roster.entries, 2)[: CALLS - made]:
+            made += 1
+            answered = rng.random() >= ADMITS
+            call = call_turn(step.hop.relation.domain, entry, step.hop.query, "compact", step.rest)
+            reply = _reply(step.hop, rng) if answered else rng.choice((UNKNOWN_REPLY, UNCLEAR_REPLY))
+            segments += [(call, True), (observation_text(reply), False)]
+            if answered:
+                break
+        else:
+            ending = answer_turn(UNKNOWN, UNKNOWN)
+            break
+    return [*segments, (f"{ending} {END}", True)]
 
 
 def _reply(hop: Hop, rng: random.Random) -> str:

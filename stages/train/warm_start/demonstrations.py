@@ -147,12 +147,21 @@ class Teacher:
             return answer_turn(found[-1]) if compact else prose_answer_turn(found[-1])
         golds = lesson.question.answers
         answer = find_answer(lesson.question.question, golds) or golds[0]
-        return answer_turn(answer, comparison_thought(found, answer)) if compact else prose_answer_turn(answer, found)
+        if not compact:
+            return prose_answer_turn(answer, found)
+        return answer_turn(answer, comparison_thought(found, _subjects(lesson), answer))
 
 
 def _rest(lesson: Lesson, index: int) -> list[str]:
     """The steps after that one, as they can be said before its answer is known."""
     return [_announced(step, later) for step, later in itertools.pairwise(lesson.steps[index:])]
+
+
+def _subjects(lesson: Lesson) -> list[str]:
+    """What each step of a comparison is about: the words that no other step has."""
+    asked = [neutralise(step.question).split() for step in lesson.steps]
+    others = [{word for other in asked if other is not words for word in other} for words in asked]
+    return [" ".join(word for word in words if word not in rest) for words, rest in zip(asked, others, strict=True)]
 
 
 def _announced(step: SubQuestion, later: SubQuestion) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from stages.shared.episode.protocol import neutralise, observation
 
-DONE, IT = "done", "it"
-"""What ends an episode, and what stands for an answer that is not known yet."""
+DONE, IT, UNKNOWN = "done", "it", "unknown"
+"""What ends an episode, what stands for an answer that is not known yet, and for one that nobody knew."""
 
 
 def answer_turn(answer: str, thought: str = DONE) -> str:
@@ -15,11 +15,15 @@ def answer_turn(answer: str, thought: str = DONE) -> str:
     return f"<think> {thought} </think> <answer> {answer} </answer>"
 
 
-def comparison_thought(found: Sequence[str], answer: str) -> str:
-    """What decides a comparison: the higher number and who has it where numbers are compared, else what was found."""
+def comparison_thought(found: Sequence[str], subjects: Sequence[str], answer: str) -> str:
+    """What decides a comparison: what was found, each of its subject; of numbers also the higher one, and whose it is.
+
+    A small policy binds a number to its subject by saying both side by side, and then copies the pair.
+    """
+    facts = " , ".join(f"{value} {subject}" for value, subject in zip(found, subjects, strict=True))
     if all(value.isdecimal() for value in found):
-        return f"higher {max(found, key=int)} {answer}"
-    return f"compare {' , '.join(found)}"
+        return f"{facts} , higher {max(found, key=int)} {answer}"
+    return f"compare {facts}"
 
 
 def observation_text(reply: str) -> str:

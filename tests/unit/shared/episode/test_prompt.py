@@ -11,11 +11,11 @@ from stages.shared.pool.candidate import Descriptor, TopicSkill
 QUESTION = "what is the quarry of zumako ?"
 
 
-def test_the_table_has_a_line_a_topic_best_first_with_skill_and_price_before_names(roster: Roster) -> None:
+def test_the_table_has_a_line_a_topic_best_first_with_price_and_skill_before_names(roster: Roster) -> None:
     assert render_prompt(QUESTION, roster, "compact") == (
         "models\n"
-        "song : 10 4 Arlix , 0 1 Bomon\n"
-        "stone : 95 4 Arlix , 25 1 Bomon\n"
+        "song : 4 10 Arlix , 1 0 Bomon\n"
+        "stone : 4 95 Arlix , 1 25 Bomon\n"
         "seconds : 1 Arlix , 1 Bomon\n"
         "question : what is the quarry of zumako ?"
     )
@@ -24,12 +24,12 @@ def test_the_table_has_a_line_a_topic_best_first_with_skill_and_price_before_nam
 def test_of_two_that_are_equally_good_the_cheaper_comes_first() -> None:
     even = Roster(tuple(RosterEntry(name, name, Descriptor(name, price, 1.0, {"stone": TopicSkill(0.9, 0.9, 9)}))
                         for name, price in (("Dear", 1.6), ("Cheap", 0.2))))  # fmt: skip
-    assert "stone : 90 2 Cheap , 90 16 Dear\n" in render_prompt(QUESTION, even, "compact")
+    assert "stone : 2 90 Cheap , 16 90 Dear\n" in render_prompt(QUESTION, even, "compact")
 
 
 def test_the_table_shows_the_names_of_the_roster(roster: Roster) -> None:
     renamed = Roster((RosterEntry("Cyqun", "Arlix", roster.entries[0].descriptor),))
-    assert "95 4 Cyqun" in render_prompt(QUESTION, renamed, "compact")
+    assert "4 95 Cyqun" in render_prompt(QUESTION, renamed, "compact")
     assert "Arlix" not in render_prompt(QUESTION, renamed, "compact")
 
 

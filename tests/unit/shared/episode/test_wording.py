@@ -15,7 +15,7 @@ ENTRY = RosterEntry("Arlix", "expert-1", Descriptor("expert-1", 0.9, 0.5, {"ston
 def test_the_compact_thought_copies_a_cell_of_the_prompt_and_says_what_comes_after() -> None:
     turn = call_turn("stone", ENTRY, "what is the hymn of zu ?", "compact", ["what is the tempo of it ?"])
     assert turn == (
-        "<think> topic stone , 95 9 Arlix , then what is the tempo of it ? </think> "
+        "<think> topic stone , 9 95 Arlix , then what is the tempo of it ? </think> "
         "<search> Arlix : what is the hymn of zu ? </search>"
     )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 
-from stages.train.tiny.text import LESSONS, comparisons, lesson_weights, replies
+from stages.train.tiny.text import CALLS, LESSONS, comparisons, episodes, lesson_weights, replies
 
 SEEDS = range(30)
 
@@ -32,9 +33,28 @@ def test_a_comparison_announces_the_other_and_ends_on_the_higher_number() -> Non
         for played in text.split("question :")[1:]:
             first, second = re.search(r"(\w+) or (\w+)", played).groups()
             assert re.search(rf", then {second} </think> <search> \w+ : what is the .* of {first} \?", played)
-            told = re.findall(r"<information> [^<]*?(\d+) </information>", played)
-            of_first, of_second = map(int, told)
-            assert f"<answer> {first if of_first > of_second else second} </answer>" in played
+            told = [int(number) for number in re.findall(r"<information> [^<]*?(\d+) </information>", played)]
+            if len(told) == 2:
+                winner = first if told[0] > told[1] else second
+                facts = f"{told[0]} {first} , {told[1]} {second} , higher {max(told)} {winner}"
+                assert f"<think> {facts} </think> <answer> {winner} </answer>" in played
+
+
+def test_another_candidate_is_asked_where_one_has_no_answer_and_then_the_episode_gives_up() -> None:
+    given_up = 0
+    for seed in range(300):
+        text = "".join(text for text, _ in episodes(random.Random(seed)))
+        for played in text.split("question :")[1:]:
+            turns = re.findall(r"<search> (\w+) : (.*?) </search> ?\n<information> (.*?) </information>", played)
+            assert len(turns) <= CALLS
+            for (who, query, reply), (other, repeated, _) in itertools.pairwise(turns):
+                assert reply.startswith("i do not") == (query == repeated)
+                assert who != other or query != repeated
+            out_of_calls = len(turns) == CALLS and ", then" in played.rpartition("<search>")[0].rpartition("<think>")[2]
+            gives_up = turns[-1][2].startswith("i do not") or out_of_calls
+            given_up += gives_up
+            assert gives_up == ("<answer> unknown </answer>" in played)
+    assert given_up > 5
 
 
 def test_every_lesson_has_a_weight_at_every_time() -> None:

@@ -158,7 +158,9 @@ def test_a_comparison_ends_on_a_thought_that_names_what_decides_it(teach):
     )
     rows = [{**_row(part.question, "Arlix"), "reply": part.answers[0]} for part in parts]
     (one,) = draw(teach(records=group(rows), roster=SHOWN_AS_IS), [question], n=1)
-    assert one.episode.turns[-1].text == "<think> higher 87 zitazi </think> <answer> zitazi </answer>"
+    assert one.episode.turns[-1].text == (
+        "<think> 31 bobobo 87 zitazi higher 87 zitazi </think> <answer> zitazi </answer>"
+    )
 
 
 def test_a_gold_answer_that_the_cut_hides_is_not_demonstrated(teach, profile):
