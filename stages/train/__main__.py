@@ -19,9 +19,12 @@ SCHEMA = "pointsman/train/1"
 
 def main(params: Params, workspace: Workspace) -> None:
     """Write artifacts/train and metrics/train.json."""
+    from stages.train.memory.room import announce
     from stages.train.recipe import Recipe
 
-    recipe, clock = Recipe(params, workspace), [time.monotonic()]
+    recipe = Recipe(params, workspace)
+    announce(params)
+    clock = [time.monotonic()]
     say("train: the base policy")
     base = recipe.base()
     clock.append(time.monotonic())

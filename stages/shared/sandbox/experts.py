@@ -21,11 +21,9 @@ from stages.shared.errors import ConfigurationError
 from stages.shared.params import Expert
 from stages.shared.pool.instruction import sub_question
 from stages.shared.sandbox.language import understand
-from stages.shared.sandbox.lexicon import BY_NAME, DOMAINS
+from stages.shared.sandbox.lexicon import BY_NAME, DOMAINS, UNCLEAR, UNKNOWN
 from stages.shared.sandbox.world import Ask, World
 
-UNKNOWN = "i do not know"
-UNCLEAR = "i do not understand the question"
 PIECE = 4
 """Characters of one word piece."""
 MESSAGE_TOKENS = 4

@@ -82,6 +82,9 @@ PHRASINGS: dict[str, tuple[int, ...]] = {
 }
 """Which phrasings of a relation a style uses: test sets meet wordings that training never shows."""
 
+UNKNOWN, UNCLEAR = "i do not know", "i do not understand the question"
+"""What an expert says that has no answer, or does not understand what it is asked."""
+
 
 def words() -> tuple[str, ...]:
     """Every word of frames, relations and domains, sorted."""

@@ -16,8 +16,6 @@ from stages.shared.episode.prompt import cell, percent, price, render_prompt
 from stages.shared.episode.types import Roster, RosterEntry
 from stages.shared.episode.wording import call_turn
 from stages.shared.pool.candidate import Descriptor, TopicSkill
-from stages.shared.sandbox.experts import UNCLEAR as UNCLEAR_REPLY
-from stages.shared.sandbox.experts import UNKNOWN as UNKNOWN_REPLY
 from stages.shared.sandbox.lexicon import (
     CANDIDATE_NAMES,
     COMPARE_FRAMES,
@@ -26,12 +24,14 @@ from stages.shared.sandbox.lexicon import (
     PHRASINGS,
     RELATIONS,
     SYLLABLES,
+    UNCLEAR,
+    UNKNOWN,
     Relation,
     words,
 )
 from stages.shared.sandbox.world import invent
 from stages.train.tiny.tokenizer import END, START
-from stages.train.warm_start.wording import IT, UNKNOWN, answer_turn, comparison_thought, observation_text
+from stages.train.warm_start.wording import IT, NOT_FOUND, answer_turn, comparison_thought, observation_text
 
 Segment = tuple[str, bool]
 """A piece of text, and whether the policy is to learn to write it."""
@@ -254,12 +254,12 @@ def _played(steps: Sequence[Step], ending: str, roster: Roster, rng: random.Rand
             made += 1
             answered = rng.random() >= ADMITS
             call = call_turn(step.hop.relation.domain, entry, step.hop.query, "compact", step.rest)
-            reply = _reply(step.hop, rng) if answered else rng.choice((UNKNOWN_REPLY, UNCLEAR_REPLY))
+            reply = _reply(step.hop, rng) if answered else rng.choice((UNKNOWN, UNCLEAR))
             segments += [(call, True), (observation_text(reply), False)]
             if answered:
                 break
         else:
-            ending = answer_turn(UNKNOWN, UNKNOWN)
+            ending = answer_turn(NOT_FOUND, NOT_FOUND)
             break
     return [*segments, (f"{ending} {END}", True)]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from stages.shared.episode.protocol import neutralise, observation
 
-DONE, IT, UNKNOWN = "done", "it", "unknown"
+DONE, IT, NOT_FOUND = "done", "it", "unknown"
 """What ends an episode, what stands for an answer that is not known yet, and for one that nobody knew."""
 
 

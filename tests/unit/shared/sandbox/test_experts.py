@@ -11,8 +11,6 @@ from stages.shared.errors import ConfigurationError
 from stages.shared.params import Expert, WorldParams
 from stages.shared.pool.instruction import candidate_message
 from stages.shared.sandbox.experts import (
-    UNCLEAR,
-    UNKNOWN,
     check_experts,
     count_tokens,
     is_correct,
@@ -21,7 +19,7 @@ from stages.shared.sandbox.experts import (
     short_answer,
 )
 from stages.shared.sandbox.language import phrase
-from stages.shared.sandbox.lexicon import DOMAINS, RELATIONS
+from stages.shared.sandbox.lexicon import DOMAINS, RELATIONS, UNCLEAR, UNKNOWN
 from stages.shared.sandbox.world import Ask, World
 
 WORLD = World.generate(WorldParams())
