@@ -8,7 +8,9 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,7 +22,7 @@ from stages.publish.folder import FolderStore
 from stages.publish.location import Keys, Location
 from stages.publish.s3 import S3Store
 from stages.publish.seaweed import Server, find_binary, serve_s3
-from stages.publish.store import Store
+from stages.publish.store import Store, Stored, Versioned
 from stages.shared.artifacts import write_manifest
 from stages.shared.entry import Workspace
 from stages.shared.episode.roster import write_descriptors
@@ -109,6 +111,53 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Qwen2ForCausalLM(shape).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@dataclass
+class Dying:
+    """A store whose user dies at its n-th write: just before it, or just after it took place."""
+
+    store: Store
+    writes_left: int
+    after: bool = False
+
+    def _write(self, write: Callable[[], Any]) -> Any:
+        if self.writes_left == 0:
+            if self.after:
+                write()
+            raise KeyboardInterrupt
+        self.writes_left -= 1
+        return write()
+
+    @property
+    def place(self) -> str:
+        return self.store.place
+
+    def probe(self) -> None:
+        self.store.probe()
+
+    def create(self, key: str, content: bytes | Path, sha256: str) -> bool:
+        return bool(self._write(lambda: self.store.create(key, content, sha256)))
+
+    def read(self, key: str) -> Iterator[bytes] | None:
+        return self.store.read(key)
+
+    def entries(self, prefix: str) -> list[Stored]:
+        return self.store.entries(prefix)
+
+    def load(self, key: str) -> Versioned | None:
+        return self.store.load(key)
+
+    def swap(self, key: str, content: bytes, expected: str | None) -> bool:
+        return bool(self._write(lambda: self.store.swap(key, content, expected)))
+
+    def remove(self, key: str) -> None:
+        self._write(lambda: self.store.remove(key))
+
+
+@pytest.fixture(scope="session")
+def dying() -> type[Dying]:
+    return Dying
 
 
 def cell(em: float) -> dict[str, float]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stages.publish.fetch import fetch_release, list_releases
+from stages.publish.folder import FolderStore
 from stages.publish.release import Release, assemble, blob_key, manifest_key, policy_files, publish
-from stages.publish.s3 import S3Store
-from stages.publish.store import Store, Stored
+from stages.publish.store import Store
 from stages.shared.artifacts import write_manifest
 from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, DataError, IntegrityError
@@ -100,67 +100,51 @@ def test_metrics_without_the_router_are_refused(params: Params, workspace: Works
         assemble(params, workspace)
 
 
-def test_two_publishes_of_the_same_content_are_one_release(store: S3Store, release: Release) -> None:
-    assert publish(release, store)
-    before = store.entries("")
-    assert not publish(release, store)
-    assert [(entry.key, entry.modified) for entry in store.entries("")] == [(e.key, e.modified) for e in before]
-    assert list_releases(store) == [release.manifest.digest]
+def test_two_publishes_of_the_same_content_are_one_release(any_store: Store, release: Release) -> None:
+    assert publish(release, any_store)
+    before = any_store.entries("")
+    assert not publish(release, any_store)
+    assert [(entry.key, entry.modified) for entry in any_store.entries("")] == [(e.key, e.modified) for e in before]
+    assert list_releases(any_store) == [release.manifest.digest]
 
 
-def test_content_lies_under_its_hash_and_is_stored_once(store: S3Store, release: Release) -> None:
-    publish(release, store)
-    blobs = {entry.key for entry in store.entries("blobs/")}
+def test_content_lies_under_its_hash_and_is_stored_once(any_store: Store, release: Release) -> None:
+    publish(release, any_store)
+    blobs = {entry.key for entry in any_store.entries("blobs/")}
     assert blobs == {blob_key(entry.sha256) for entry in release.manifest.files.values()}
-    assert [entry.key for entry in store.entries("manifests/")] == [manifest_key(release.manifest.digest)]
+    assert [entry.key for entry in any_store.entries("manifests/")] == [manifest_key(release.manifest.digest)]
 
 
-@dataclass
-class Crashing:
-    """A store whose process dies before its n-th creation."""
-
-    store: Store
-    creations_left: int
-
-    @property
-    def place(self) -> str:
-        return self.store.place
-
-    def create(self, key: str, content: bytes | Path, sha256: str) -> bool:
-        if self.creations_left == 0:
-            raise KeyboardInterrupt
-        self.creations_left -= 1
-        return self.store.create(key, content, sha256)
-
-    def read(self, key: str) -> Iterator[bytes] | None:
-        return self.store.read(key)
-
-    def entries(self, prefix: str) -> list[Stored]:
-        return self.store.entries(prefix)
+@pytest.mark.parametrize("after", [False, True])
+def test_a_crash_at_any_write_leaves_a_whole_release_or_none(
+    folder_store: FolderStore, release: Release, tmp_path: Path, dying: Any, after: bool
+) -> None:
+    digest, survived = release.manifest.digest, 0
+    while True:
+        try:
+            publish(release, dying(folder_store, survived, after))
+            break
+        except KeyboardInterrupt:
+            survived += 1
+        if list_releases(folder_store):
+            fetch_release(folder_store, digest, tmp_path / "fetched")
+        else:
+            with pytest.raises(ConfigurationError, match="holds no release"):
+                fetch_release(folder_store, digest, tmp_path / "fetched")
+    assert survived > len(set(release.manifest.files.values()))
+    assert list_releases(folder_store) == [digest]
+    fetch_release(folder_store, digest, tmp_path / "fetched")
 
 
-def test_a_crash_before_the_commit_leaves_no_visible_release(store: S3Store, release: Release, tmp_path: Path) -> None:
-    for survived in range(len(release.manifest.files) + 1):
-        with pytest.raises(KeyboardInterrupt):
-            publish(release, Crashing(store, survived))
-        assert list_releases(store) == []
-        with pytest.raises(ConfigurationError, match="holds no release"):
-            fetch_release(store, release.manifest.digest, tmp_path / "fetched")
-    assert publish(release, store)
-    fetch_release(store, release.manifest.digest, tmp_path / "fetched")
-
-
-@dataclass
-class Forgetful(Crashing):
+class Forgetful(FolderStore):
     """A store that gives back something else than it was given."""
-
-    creations_left: int = field(default=-1)
 
     def read(self, key: str) -> Iterator[bytes] | None:
         return iter((b"something else",))
 
 
-def test_a_store_that_gives_back_something_else_gets_no_manifest(store: S3Store, release: Release) -> None:
+def test_a_store_that_gives_back_something_else_gets_no_manifest(release: Release, tmp_path: Path) -> None:
+    store = Forgetful(tmp_path / "forgetful")
     with pytest.raises(IntegrityError, match="does not hold what its name says"):
-        publish(release, Forgetful(store))
+        publish(release, store)
     assert list_releases(store) == []
