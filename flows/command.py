@@ -32,6 +32,7 @@ def command(work: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(work)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        """The work, its errors told."""
         try:
             work(*args, **kwargs)
         except PipelineError as error:

@@ -265,6 +265,7 @@ def _lines(stream: IO[str], tick_s: float) -> Iterator[str | None]:
     waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def read() -> None:
+        """Pass the lines on, then None."""
         for line in stream:
             waiting.put(line.rstrip())
         waiting.put(None)

@@ -59,6 +59,7 @@ class _NoStack(logging.Filter):
     """A PipelineError says what was wrong and what to do; where our code raised it helps nobody."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Keep every record, and drop the stack of a PipelineError."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, PipelineError):
             record.exc_info, record.msg, record.args = None, "%s error: %s", (error.kind, error)

@@ -69,10 +69,12 @@ def run_stage(stage: str, force: bool) -> dvc.Result:
     with log.open("w", encoding="utf-8", buffering=1) as out:
 
         def on_line(text: str) -> None:
+            """Keep the line, and show it."""
             out.write(text + "\n")
             reporter.line(stage, text)
 
         def on_tick() -> None:
+            """Show how far the stage is."""
             snapshot = read_progress(stage, root)
             reporter.progress(stage, snapshot)
             artifact.show(snapshot)

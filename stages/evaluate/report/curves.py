@@ -66,6 +66,7 @@ def _panel(title: str, lines: Mapping[str, Line], share: bool) -> Panel:
     steps = _steps(lines)
 
     def place(line: Line) -> list[str]:
+        """Points in percent of the panel, from its upper left corner."""
         across, up = max(steps[-1] - steps[0], 1e-9), high - low
         return [f"{100 * (x - steps[0]) / across:.2f} {100 * (1 - (y - low) / up):.2f}" for x, y in line]
 

@@ -41,6 +41,7 @@ def generator(server: LlmServer, sampling: Mapping[str, Any], seed: int) -> Gene
     seeds = random.Random(seed)
 
     async def generate(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+        """One turn."""
         turn = {
             **sampling,
             "max_tokens": max_tokens,

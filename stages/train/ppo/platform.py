@@ -168,6 +168,7 @@ def install() -> None:
     base._ROLLOUT_REGISTRY[(ROLLOUT, "async")] = "stages.train.ppo.rollout.WeightSender"
 
     def load() -> type:
+        """Import the server where it runs, and only there."""
         from stages.train.ppo.rollout import CpuReplica
 
         return CpuReplica

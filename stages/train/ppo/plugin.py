@@ -14,6 +14,7 @@ def _read_tokenizers_our_way() -> None:
     import verl.utils.tokenizer as package
 
     def tokenizer(folder: str, **_: Any) -> Any:
+        """The folder's own tokenizer; verl's options change nothing here."""
         return load_tokenizer(folder)
 
     utils.hf_tokenizer = package.hf_tokenizer = tokenizer
