@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.table import Table
 
+import flows.commands_training  # noqa: F401  (registers its commands)
 from flows.command import JsonOption, app, command, console, enter_root
 from stages.shared.errors import ConfigurationError, TransientError
 

@@ -18,15 +18,20 @@ def profile_names(root: Path) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (root / FOLDER).glob("*.yaml")))
 
 
+def profile_path(root: Path, name: str) -> Path:
+    """The file of a profile. Raises ConfigurationError for an unknown name."""
+    if name not in profile_names(root):
+        raise ConfigurationError(f"no profile is called {name!r}; there are: {', '.join(profile_names(root))}")
+    return root / FOLDER / f"{name}.yaml"
+
+
 def use_profile(root: Path, name: str) -> list[str]:
     """Write a profile into params.yaml, comments and all, and return what changed as lines of a unified diff.
 
     The former file is kept at `.pointsman/params.before.yaml`. Raises ConfigurationError for an unknown name or a
     profile that does not parse, before anything is written.
     """
-    if name not in profile_names(root):
-        raise ConfigurationError(f"no profile is called {name!r}; there are: {', '.join(profile_names(root))}")
-    source, target = root / FOLDER / f"{name}.yaml", root / "params.yaml"
+    source, target = profile_path(root, name), root / "params.yaml"
     load_params(source)
     new, old = source.read_text(encoding="utf-8"), target.read_text(encoding="utf-8") if target.exists() else ""
     if new == old:

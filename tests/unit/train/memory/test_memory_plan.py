@@ -116,7 +116,7 @@ def test_offloaded_moments_are_there_while_their_own_model_learns() -> None:
 def test_checkpointing_keeps_a_layer_and_the_inputs_of_the_others() -> None:
     shape, laid_out = Shape.of(QWEN), setup()
     without = replace(laid_out.actor, checkpointing=False)
-    assert activations(shape, laid_out, without) > 20 * activations(shape, laid_out, laid_out.actor)
+    assert activations(shape, laid_out, without) > 15 * activations(shape, laid_out, laid_out.actor)
 
 
 def test_a_model_that_cannot_be_trained_is_refused() -> None:
@@ -127,7 +127,7 @@ def test_a_model_that_cannot_be_trained_is_refused() -> None:
 
 
 def test_the_tiny_policy_takes_what_torch_allocates() -> None:
-    """Weights, gradients and moments to the byte; what a forward pass keeps within a tenth."""
+    """Weights, gradients and moments to the byte; what a forward pass keeps within a twentieth."""
     policy = TinyPolicy(width=64, layers=3, heads=4)
     model = build_model(policy, 200, 0, 1, seed=0)
     shape = Shape.of(model.config)
@@ -153,7 +153,7 @@ def test_the_tiny_policy_takes_what_torch_allocates() -> None:
     moments = [v for state in optimizer.state.values() for k, v in state.items() if k != "step"]
     assert bytes_of(made, "actor optimizer") == sum(moment.nbytes for moment in moments)
     measured = sum(storage.nbytes() for storage in kept.values())
-    assert bytes_of(made, "actor activations") == pytest.approx(measured, rel=0.1)
+    assert bytes_of(made, "actor activations") == pytest.approx(measured, rel=0.05)
 
 
 def episodes(laid_out: Setup) -> Tree:

@@ -1,0 +1,28 @@
+"""Whether the store of releases answers: `python -m stages.publish.check`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.publish.endpoint import open_store
+from stages.publish.seaweed import find_binary
+from stages.shared.entry import Workspace
+from stages.shared.errors import PipelineError
+from stages.shared.finding import Finding, run_check
+from stages.shared.params import Params
+
+
+def store(params: Params) -> Sequence[Finding]:
+    """A configured endpoint is asked for its bucket; of the embedded server only the binary is looked for."""
+    try:
+        if params.publish.endpoint is None:
+            return [Finding("store", "good", f"embedded SeaweedFS, {find_binary()}")]
+        with open_store(params.publish, Workspace(Path.cwd()).state) as opened:
+            return [Finding("store", "good", f"{opened.place} takes the keys")]
+    except PipelineError as error:
+        return [Finding.of("store", error)]
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_check("publish", store))

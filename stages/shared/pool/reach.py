@@ -1,0 +1,131 @@
+"""Whether the candidates of a run can be reached: asked for their list of models, which costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from stages.shared.errors import ConfigurationError, PipelineError
+from stages.shared.finding import Finding
+from stages.shared.params import PoolParams, WorldParams
+from stages.shared.pool.candidate import Candidate
+from stages.shared.pool.endpoint import authorization, proxy_for, url, where
+from stages.shared.pool.serving import serve
+
+PATIENCE_S = 10.0
+LONGEST_LIST = 1 << 23
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What one endpoint said of its models; `models` is None where it keeps no list."""
+
+    models: frozenset[str] | None
+    latency_s: float
+
+
+def check_pool(pool: PoolParams, world: WorldParams, state: Path) -> tuple[Finding, ...]:
+    """Bring the candidates up as a run does, and ask each for its models; a finding a key and a candidate.
+
+    Candidates that this machine serves itself are started for it, and stopped; those without their key are not asked.
+    """
+    try:
+        with serve(pool, world, state) as candidates:
+            keys = {item.key_env: key(item.key_env, item) for item in candidates if item.key_env}
+            lacking = {name for name, finding in keys.items() if finding.state == "wrong"}
+            asked = [item for item in candidates if item.key_env not in lacking]
+            return (*keys.values(), *asyncio.run(reach(asked)))
+    except PipelineError as error:
+        return (Finding.of("candidates", error),)
+
+
+def key(name: str, candidate: Candidate) -> Finding:
+    """Whether the variable that a candidate names is set; its value is never shown."""
+    try:
+        authorization(candidate)
+    except ConfigurationError:
+        return Finding(f"${name}", "wrong", "holds no usable API key, and candidates need it", f"export {name}=…")
+    return Finding(f"${name}", "good", "is set")
+
+
+async def reach(candidates: Sequence[Candidate], patience_s: float = PATIENCE_S) -> tuple[Finding, ...]:
+    """Ask every endpoint for its models, all at once and once each; never raises for what one does."""
+    endpoints = {(item.base_url, item.key_env): item for item in candidates}
+    timeout = aiohttp.ClientTimeout(total=patience_s)
+    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        answers = await asyncio.gather(*(_list(session, item, patience_s) for item in endpoints.values()))
+    known = dict(zip(endpoints, answers, strict=True))
+    return tuple(_judge(item, known[item.base_url, item.key_env]) for item in candidates)
+
+
+async def _list(
+    session: aiohttp.ClientSession, candidate: Candidate, patience_s: float
+) -> Listing | ConfigurationError:
+    """The models of an endpoint, or what hinders a call to it."""
+    began = time.perf_counter()
+    try:
+        address, headers, proxy = url(candidate, "models"), authorization(candidate), proxy_for(candidate)
+        async with session.get(address, headers=headers, proxy=proxy, allow_redirects=False) as response:
+            body = await _body(response)
+            return _read(response.status, body, candidate, time.perf_counter() - began)
+    except ConfigurationError as error:
+        return error
+    except TimeoutError:
+        return ConfigurationError(f"{where(candidate)} says nothing within {patience_s:g} s; see that it is up")
+    except (aiohttp.ClientError, OSError) as error:
+        kind = type(error).__name__
+        return ConfigurationError(f"{where(candidate)} does not answer ({kind}); see that it is up and base_url right")
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """As much of it as a list of models may be."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > LONGEST_LIST:
+            break
+    return bytes(body)
+
+
+def _read(status: int, body: bytes, candidate: Candidate, latency_s: float) -> Listing | ConfigurationError:
+    place = where(candidate)
+    if status in (401, 403):
+        key = f"the key in {candidate.key_env}" if candidate.key_env else "a call without a key (no key_env)"
+        return ConfigurationError(f"{place} refuses {key} (HTTP {status}); give a valid one")
+    if 300 <= status < 400:
+        return ConfigurationError(f"{place} redirects (HTTP {status}); write where to as base_url")
+    if status == 429 or status >= 500:
+        return ConfigurationError(f"{place} is not able to answer now (HTTP {status}); try again later")
+    return Listing(_models(body), latency_s)
+
+
+def _models(body: bytes) -> frozenset[str] | None:
+    """The ids of an OpenAI-shaped list, None for anything else."""
+    try:
+        document: Any = json.loads(body)
+        return frozenset(str(entry["id"]) for entry in document["data"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _judge(candidate: Candidate, answer: Listing | ConfigurationError) -> Finding:
+    if isinstance(answer, ConfigurationError):
+        return Finding.of(candidate.name, answer)
+    key = f", key in {candidate.key_env} accepted" if candidate.key_env else ""
+    price = f"{candidate.price:g} USD per 1M tokens, prompts {candidate.prompt_price:g}"
+    place = f"{where(candidate)} in {1000 * answer.latency_s:.0f} ms"
+    if answer.models is None:
+        return Finding(candidate.name, "note", f"{place}{key}; it lists no models, so {candidate.model} is unproved")
+    if candidate.model not in answer.models:
+        some = ", ".join(sorted(answer.models)[:SHOWN]) or "none"
+        return Finding(candidate.name, "wrong", f"{place} has no model {candidate.model}",
+                       f"correct pool.candidates, model: it has {some}, …")  # fmt: skip
+    return Finding(candidate.name, "good", f"{place}{key}, {candidate.model}, {price}")
