@@ -76,7 +76,8 @@ def rows(metrics: dict[str, Any]) -> list[Row]:
         methods = metrics.get("evaluate", {}).get("methods", {})
         averages = {name: sets["average"] for name, sets in methods.items()}
         best = sorted(averages.items(), key=lambda item: item[1]["em"], reverse=True)
-        return [_row(name, values) for name, values in best]
+        failed = metrics.get("evaluate", {}).get("failed", {})
+        return [_row(name, values) for name, values in best] + [Row(name, "failed", "", "", "", "") for name in failed]
     except (AttributeError, KeyError, TypeError) as error:
         raise IntegrityError(
             f"metrics/evaluate.json is not an evaluation ({error!r}); run: pointsman run --only evaluate --force"

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from stages.evaluate.attempt import Result
-from stages.evaluate.contest import Contest
+from stages.evaluate.contest import Contest, Failure, by_pool
 from stages.evaluate.episodes import write_episodes
 from stages.evaluate.marking import load_marker
 from stages.evaluate.measure import Measurement, make_lines
@@ -21,7 +21,7 @@ from stages.evaluate.replies import RememberingPool
 from stages.evaluate.report.curves import read_curves
 from stages.evaluate.report.page import Material, render
 from stages.evaluate.report.view import verdict
-from stages.evaluate.routers.encoder import minilm
+from stages.evaluate.routers.encoder import Remembering, minilm
 from stages.evaluate.statistics import Resamples
 from stages.shared.artifacts import verify_manifest, write_manifest
 from stages.shared.entry import Workspace, run_stage
@@ -42,8 +42,8 @@ def main(params: Params, workspace: Workspace) -> None:
     questions = read_questions(workspace.artifacts("ingest") / "test.parquet")
     descriptors = read_descriptors(workspace.artifacts("profile") / "descriptors.json")
     with serve(params.pool, params.world, workspace.state) as candidates:
-        results, reading = asyncio.run(_play(params, workspace, questions, descriptors, candidates))
-    evaluation = _measure(params, questions, descriptors, results, reading)
+        results, failures, reading = asyncio.run(_play(params, workspace, questions, descriptors, candidates))
+    evaluation = _measure(params, questions, descriptors, results, failures, reading)
     router = [item for item in results if item.method == ROUTER and item.pool == "seen"]
     curves = read_curves(workspace.artifacts("train") / "curves.csv")
     with atomic_folder(workspace.artifacts("evaluate")) as folder:
@@ -51,13 +51,15 @@ def main(params: Params, workspace: Workspace) -> None:
         write_text(folder / "report.html", render(Material(params, evaluation, router, descriptors, curves)))
         write_manifest(folder, "pointsman/evaluate/1")
     write_json(workspace.metrics("evaluate"), evaluation.to_json())
+    for failure in failures:
+        say(f"evaluate: {failure.method} failed on the pool `{failure.pool}`, and has no result: {failure.reason}")
     say(f"evaluate: {verdict(evaluation)} Cost a question {evaluation.methods[ROUTER][AVERAGE].cost:.2f}.")
 
 
 async def _play(
     params: Params, workspace: Workspace, questions: Sequence[Question], descriptors: Sequence[Descriptor],
     candidates: Sequence[Candidate],
-) -> tuple[list[Result], Reading | None]:  # fmt: skip
+) -> tuple[list[Result], list[Failure], Reading | None]:  # fmt: skip
     records = read_records(workspace.artifacts("profile") / "records.parquet")
     marker = load_marker(workspace.runs("evaluate"))
     async with AsyncExitStack() as stack:
@@ -66,12 +68,13 @@ async def _play(
         pool, train = RememberingPool(http), workspace.artifacts("train")
         trained = await _player(stack, train / "policy", params, pool)
         base = await _player(stack, train / "warm_start", params, pool)
-        contest = Contest(questions, make_lines(descriptors, pool.candidates), records, params.evaluate, minilm, marker)
+        lines, encode = make_lines(descriptors, pool.candidates), Remembering(minilm)
+        contest = Contest(questions, lines, records, params.evaluate, encode, marker)
         with Progress("evaluate", total=contest.size, unit="episodes") as progress:
             in_flight = params.evaluate.batch
             tariff = Tariff(params.evaluate.router_prompt_price, params.evaluate.router_price)
             measurement = Measurement(trained, base, questions, tariff, in_flight=in_flight, progress=progress)
-            return await contest.run(measurement), await measurement.reading(contest.lines[0])
+            return *await contest.run(measurement), await measurement.reading(lines[0])
 
 
 async def _player(stack: AsyncExitStack, folder: Path, params: Params, pool: Pool) -> Player:
@@ -85,7 +88,7 @@ async def _player(stack: AsyncExitStack, folder: Path, params: Params, pool: Poo
 
 def _measure(
     params: Params, questions: Sequence[Question], descriptors: Sequence[Descriptor], results: Sequence[Result],
-    reading: Reading | None,
+    failures: Sequence[Failure], reading: Reading | None,
 ) -> Evaluation:  # fmt: skip
     settings = params.evaluate
     seen = Measured(results, questions, "seen")
@@ -96,7 +99,7 @@ def _measure(
         {"seen": [item.name for item in descriptors if item.seen], "all": [item.name for item in descriptors]},
         Resamples(seen.sizes, settings.resamples, settings.confidence, settings.seed),
         synthetic=params.pool.kind == "sandbox", seed=settings.seed, count=settings.resamples,
-        reading=reading,
+        reading=reading, failed=by_pool(failures),
     )  # fmt: skip
 
 

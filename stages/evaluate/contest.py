@@ -5,19 +5,44 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from stages.evaluate.attempt import Attempt, Result
+import numpy as np
+
+from stages.evaluate.attempt import Attempt, PoolName, Result
 from stages.evaluate.marking import Marker
 from stages.evaluate.measure import Line, Measurement, Table, distinct_parts
 from stages.evaluate.oracle import Probe, best_attempt
 from stages.evaluate.reading import exchanges
 from stages.evaluate.records import Record
+from stages.evaluate.routers.catalogue import FITS
 from stages.evaluate.routers.chance import RandomRouter
-from stages.evaluate.routers.fixed import fixed, largest
-from stages.evaluate.routers.knn import Encoder, fit_knn
-from stages.evaluate.routers.protocol import Router
-from stages.shared.params import EvaluateParams
+from stages.evaluate.routers.encoder import Encoder
+from stages.evaluate.routers.fixed import FixedRouter, largest
+from stages.evaluate.routers.history import History, make_history
+from stages.evaluate.routers.protocol import Asked, Choice, Router
+from stages.shared.errors import PipelineError
+from stages.shared.params import EvaluateParams, RecordsMethod
 from stages.shared.questions import Question
 from stages.shared.scoring import contains
+
+METHOD_FAULTS = (PipelineError, ValueError, ArithmeticError, LookupError, RuntimeError)
+"""What a method may fail with, on records that are not enough for it, without taking the others along."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A method that could not take part."""
+
+    method: str
+    pool: PoolName
+    reason: str
+
+
+def by_pool(failures: Sequence[Failure]) -> dict[PoolName, dict[str, str]]:
+    """Pool -> method -> reason."""
+    found: dict[PoolName, dict[str, str]] = {"seen": {}, "all": {}}
+    for failure in failures:
+        found[failure.pool][failure.method] = failure.reason
+    return found
 
 
 @dataclass(frozen=True)
@@ -47,18 +72,22 @@ class Contest:
         strongest = best_measured(self.records, names)
         return {"best": (strongest,), "all": names, "none": ()}[self.params.forced]
 
-    async def run(self, measurement: Measurement) -> list[Result]:
-        """Every method's result for every question."""
+    async def run(self, measurement: Measurement) -> tuple[list[Result], list[Failure]]:
+        """Every method's result for every question, and the methods that have none."""
         table = await measurement.table(self.lines)
         alone = await measurement.direct(self.lines[0])
         results: list[Result] = []
+        failures: list[Failure] = []
         for line in self.lines:
             results += await self._line(measurement, line, table, alone)
+            fitted, failed = self._fitted(line, table)
+            results += fitted
+            failures += failed
         for candidate in self.forced:
             attempts = await measurement.forced(self.lines[0], candidate)
             results += self.marker.mark(f"forced:{candidate}", "seen", attempts)
         results += self.marker.mark("one-call", "seen", await measurement.capped(self.lines[0]))
-        return results
+        return results, failures
 
     async def _line(self, measurement: Measurement, line: Line, table: Table, alone: Sequence[Attempt]) -> list[Result]:
         before = await measurement.before_ppo(line)
@@ -69,18 +98,46 @@ class Contest:
             "prompt-llm": prompted(before, table, alone),
             "oracle": self._oracle(line, table),
         }
-        for router in self._routers(line):
-            choices = router.choose(self.questions)
-            attempts[router.method] = [table.attempt(*pair) for pair in zip(self.questions, choices, strict=True)]
+        asked = Asked(tuple(question.question for question in self.questions), np.empty((len(self.questions), 0)))
+        for method, router in self._plain(line).items():
+            attempts[method] = self._attempts(table, router.decide(asked))
         return [item for method, group in attempts.items() for item in self.marker.mark(method, line.pool, group)]
 
-    def _routers(self, line: Line) -> list[Router]:
-        return [
-            *(fixed(candidate) for candidate in line.candidates),
-            largest(line.candidates),
-            RandomRouter(line.names, self.params.seed),
-            fit_knn(self.records, line.names, self.encode, self.params.neighbours),
-        ]
+    def _plain(self, line: Line) -> dict[str, Router]:
+        return {
+            **{f"fixed:{name}": FixedRouter(name) for name in line.names},
+            "largest-llm": largest(line.candidates),
+            "random": RandomRouter(line.names, self.params.seed),
+        }
+
+    def _fitted(self, line: Line, table: Table) -> tuple[list[Result], list[Failure]]:
+        """The methods of `evaluate.methods`, fitted on records of the line's candidates."""
+        if not self.params.methods:
+            return [], []
+        history = make_history(self.records, line.names, self.encode)
+        texts = tuple(question.question for question in self.questions)
+
+        def reply(place: int, candidate: str) -> str:
+            """Of a candidate to a whole test question."""
+            return table.calls[self.questions[place].id, candidate].reply
+
+        asked = Asked(texts, self.encode(texts), reply)
+        results: list[Result] = []
+        failures: list[Failure] = []
+        for method in self.params.methods:
+            try:
+                choices = self._decide(method, history, asked)
+            except METHOD_FAULTS as error:
+                failures.append(Failure(method, line.pool, str(error) or type(error).__name__))
+                continue
+            results += self.marker.mark(method, line.pool, self._attempts(table, choices))
+        return results, failures
+
+    def _decide(self, method: RecordsMethod, history: History, asked: Asked) -> list[Choice]:
+        return FITS[method](history, self.params).decide(asked)
+
+    def _attempts(self, table: Table, choices: Sequence[Choice]) -> list[Attempt]:
+        return [chosen(table, *pair) for pair in zip(self.questions, choices, strict=True)]
 
     def _oracle(self, line: Line, table: Table) -> list[Attempt]:
         pairs = [(question, name) for question in self.questions for name in line.names]
@@ -98,9 +155,21 @@ class Contest:
         return best_attempt(question, direct, parts)
 
 
+def chosen(table: Table, question: Question, choice: Choice) -> Attempt:
+    """The attempt with the reply that a router takes; it pays for every reply that it looked at."""
+    looked = [table.attempt(question, name) for name in choice.called]
+    taken = table.attempt(question, choice.taken)
+    return replace(
+        taken,
+        called=choice.called,
+        cost=sum(attempt.cost for attempt in looked),
+        cost_calls=sum(attempt.cost_calls for attempt in looked),
+    )
+
+
 def best_measured(records: Sequence[Record], names: Sequence[str]) -> str:
     """The candidate with the most right replies in the profile: chosen without a look at the test sets."""
-    return max(names, key=lambda name: sum(record.contains for record in records if record.candidate == name))
+    return max(names, key=lambda name: sum(record.score for record in records if record.candidate == name))
 
 
 def tells(question: Question, reply: str) -> bool:

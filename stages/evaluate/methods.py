@@ -59,6 +59,52 @@ _NAMED = (
         "baseline",
         "The candidate that did best on the most similar profiling questions (MiniLM embeddings, cosine).",
     ),
+    Description("mlp", "MLP Router", "baseline", "A network predicts each candidate's score from the embedding."),
+    Description(
+        "routerdc",
+        "RouterDC",
+        "baseline",
+        "Question and candidates in one space, learned by two contrastive losses on frozen MiniLM embeddings.",
+    ),
+    Description(
+        "graphrouter",
+        "GraphRouter",
+        "baseline",
+        "Tasks (clusters), questions and candidates as a graph; a network predicts the edges of a new question.",
+    ),
+    Description(
+        "routellm-mf",
+        "RouteLLM MF",
+        "baseline",
+        "Matrix factorisation of preferences: the candidate with the best chance to win over the strongest.",
+    ),
+    Description(
+        "hybrid-llm",
+        "Hybrid LLM",
+        "baseline",
+        "The strongest candidate, or the best cheaper one where that is expected to do as well.",
+    ),
+    Description(
+        "irt-router", "IRT-Router", "baseline", "Item response theory: ability of candidates, difficulty of questions."
+    ),
+    Description(
+        "correctness", "Correctness", "baseline", "A classifier of its own for each candidate: will it be right?"
+    ),
+    Description(
+        "avengers-pro", "Avengers-Pro", "baseline", "Clusters of questions, and who did best in the nearest of them."
+    ),
+    Description(
+        "frugalgpt",
+        "FrugalGPT",
+        "baseline",
+        "Up to three candidates one after the other, until a scorer trusts a reply; it pays for all of them.",
+    ),
+    Description(
+        "consistency-cascade",
+        "Consistency cascade",
+        "baseline",
+        "Cheap candidates one after the other until two agree, otherwise the strongest; it pays for all of them.",
+    ),
     Description(
         "random",
         "Random",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -68,6 +69,8 @@ class Unseen:
     share: dict[str, float]
     versus_seen: Difference
     """Router with the unseen candidates minus router without."""
+    failed: dict[str, str]
+    """Method -> why it has no result."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ class Evaluation:
     """What metrics/evaluate.json holds."""
 
     methods: Methods
+    failed: dict[str, str]
+    """Method -> why it has no result with the seen pool."""
     router: Behaviour
     seed: int
     confidence: float
@@ -167,8 +172,12 @@ def method_cells(measured: Measured, method: str, resamples: Resamples) -> dict[
 def evaluate(
     seen: Measured, every: Measured | None, candidates: Mapping[PoolName, Sequence[str]], resamples: Resamples, *,
     synthetic: bool, seed: int, count: int, reading: Reading | None = None,
+    failed: Mapping[PoolName, Mapping[str, str]] = MappingProxyType({}),
 ) -> Evaluation:  # fmt: skip
-    """All metrics. `every` holds the results with the unseen candidates added, None where there are none."""
+    """All metrics. `every` holds the results with the unseen candidates added, None where there are none.
+
+    `failed`: pool -> method -> why it has no result; such a method appears nowhere else.
+    """
     methods = {method: method_cells(seen, method, resamples) for method in seen.by_method}
     ours, oracle = seen.values(ROUTER, "em"), seen.values("oracle", "em")
     results = seen.all(ROUTER)
@@ -188,9 +197,9 @@ def evaluate(
         regret_em=_difference(resamples.difference(oracle, ours)),
         regret_cost=methods[ROUTER][AVERAGE].cost - methods["oracle"][AVERAGE].cost,
         reading=reading,
-        unseen=None if every is None else _unseen(every, ours, candidates["all"], resamples),
+        unseen=None if every is None else _unseen(every, ours, candidates["all"], resamples, failed.get("all", {})),
     )
-    return Evaluation(methods, router, seed, resamples.confidence, count)
+    return Evaluation(methods, dict(failed.get("seen", {})), router, seed, resamples.confidence, count)
 
 
 def best_baseline(methods: Methods) -> str:
@@ -204,11 +213,14 @@ def is_control(method: str) -> bool:
     return method in (ROUTER, "oracle", "warm-start", "one-call") or method.startswith("forced:")
 
 
-def _unseen(every: Measured, seen_em: Values, candidates: Sequence[str], resamples: Resamples) -> Unseen:
+def _unseen(
+    every: Measured, seen_em: Values, candidates: Sequence[str], resamples: Resamples, failed: Mapping[str, str]
+) -> Unseen:
     return Unseen(
         methods={method: method_cells(every, method, resamples) for method in every.by_method},
         share=behaviour.shares(every.all(ROUTER), candidates),
         versus_seen=_difference(resamples.difference(every.values(ROUTER, "em"), seen_em)),
+        failed=dict(failed),
     )
 
 

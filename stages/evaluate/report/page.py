@@ -55,6 +55,7 @@ def render(material: Material) -> str:
         oracle=evaluation.methods["oracle"][AVERAGE],
         rival=describe(router.best_baseline),
         rival_cell=evaluation.methods[router.best_baseline][AVERAGE],
+        describe=describe,
         verdict=view.verdict(evaluation),
         rows=view.rows(evaluation.methods, router.versus),
         datasets=[*evaluation.methods[ROUTER]],

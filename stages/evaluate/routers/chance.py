@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stages.shared.questions import Question
+from stages.evaluate.routers.protocol import Asked, Choice
+from stages.shared.questions import question_id
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class RandomRouter:
 
     candidates: tuple[str, ...]
     seed: int
-    method: str = "random"
 
-    def choose(self, questions: Sequence[Question]) -> list[str]:
+    def decide(self, asked: Asked, thrift: float = 0.0) -> list[Choice]:
         """An independent draw for each question."""
-        return [random.Random(f"{self.seed} {question.id}").choice(self.candidates) for question in questions]
+        drawn = [random.Random(f"{self.seed} {question_id(text)}").choice(self.candidates) for text in asked.questions]
+        return [Choice((name,), name, 0.0) for name in drawn]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,9 @@ import numpy as np
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+Encoder = Callable[[Sequence[str]], np.ndarray]
+"""Texts -> unit vectors, shape (texts, dimensions)."""
+
 
 def minilm(texts: Sequence[str]) -> np.ndarray:
     """Unit vectors, shape (texts, 384)."""
@@ -18,6 +21,21 @@ def minilm(texts: Sequence[str]) -> np.ndarray:
         list(texts), normalize_embeddings=True, show_progress_bar=False, batch_size=128
     )
     return vectors
+
+
+class Remembering:
+    """An encoder that encodes each text once, however many routers look at it."""
+
+    def __init__(self, encode: Encoder) -> None:
+        self._encode = encode
+        self._known: dict[str, np.ndarray] = {}
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors in the order of the texts."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known.update(zip(new, self._encode(new), strict=True))
+        return np.stack([self._known[text] for text in texts])
 
 
 @cache

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from stages.evaluate.routers.protocol import Asked, Choice
 from stages.shared.pool.candidate import Candidate
-from stages.shared.questions import Question
 
 
 @dataclass(frozen=True)
@@ -14,18 +14,14 @@ class FixedRouter:
     """Sends every question to one candidate."""
 
     candidate: str
-    method: str
+    cost: float = 0.0
+    """Expected of a question, where records tell."""
 
-    def choose(self, questions: Sequence[Question]) -> list[str]:
+    def decide(self, asked: Asked, thrift: float = 0.0) -> list[Choice]:
         """That candidate, for every question."""
-        return [self.candidate] * len(questions)
-
-
-def fixed(candidate: Candidate) -> FixedRouter:
-    """The control `fixed:<candidate>`."""
-    return FixedRouter(candidate.name, f"fixed:{candidate.name}")
+        return [Choice((self.candidate,), self.candidate, self.cost)] * len(asked.questions)
 
 
 def largest(candidates: Iterable[Candidate]) -> FixedRouter:
     """The baseline Largest LLM: the most expensive candidate, since size is not known of every one but its price is."""
-    return FixedRouter(max(candidates, key=lambda item: (item.price, item.name)).name, "largest-llm")
+    return FixedRouter(max(candidates, key=lambda item: (item.price, item.name)).name)

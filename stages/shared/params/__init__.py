@@ -1,7 +1,7 @@
 """params.yaml, typed: one module a section; unknown keys and wrong types are refused with the place and the way out."""
 
 from stages.shared.params.episode import EpisodeParams
-from stages.shared.params.evaluate import EvaluateParams
+from stages.shared.params.evaluate import RECORDS_METHODS, EvaluateParams, RecordsMethod
 from stages.shared.params.ingest import (
     DATASETS,
     Dataset,
@@ -41,6 +41,7 @@ from stages.shared.params.world import WorldParams
 
 __all__ = [
     "DATASETS",
+    "RECORDS_METHODS",
     "ApiCandidate",
     "ApiPool",
     "Dataset",
@@ -60,6 +61,7 @@ __all__ = [
     "PpoParams",
     "ProfileParams",
     "PublishParams",
+    "RecordsMethod",
     "RewardParams",
     "RosterParams",
     "SandboxPool",

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import difflib
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt, field_validator
 
 from stages.shared.params.section import Section
+
+RecordsMethod = Literal[
+    "knn", "mlp", "routerdc", "graphrouter", "routellm-mf", "hybrid-llm", "irt-router", "correctness", "avengers-pro",
+    "frugalgpt", "consistency-cascade",
+]  # fmt: skip
+"""Routers that are fitted on the profile's records."""
+RECORDS_METHODS: tuple[RecordsMethod, ...] = get_args(RecordsMethod)
+
+
+def known_method(name: Any) -> Any:
+    """The name. Raises ValueError with the closest method for one that is not known."""
+    if name in RECORDS_METHODS:
+        return name
+    near = difflib.get_close_matches(str(name), RECORDS_METHODS, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(RECORDS_METHODS)}"
+    raise ValueError(f"no method is called {name!r}; {hint}")
 
 
 class EvaluateParams(Section):
@@ -16,6 +33,8 @@ class EvaluateParams(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     resamples: PositiveInt = 2000
     """Bootstrap resamples of the questions."""
+    methods: tuple[Annotated[RecordsMethod, BeforeValidator(known_method)], ...] = RECORDS_METHODS
+    """Baselines fitted on the profile's records, beside those that need none."""
     neighbours: PositiveInt = 10
     """Of the KNN router."""
     batch: PositiveInt = 64
@@ -26,3 +45,11 @@ class EvaluateParams(Section):
     """USD per 1M tokens that it reads, each once: what an earlier turn held stays in its cache."""
     forced: Literal["best", "all", "none"] = "best"
     """Seen candidates onto which the trained policy is forced: the best by the profile, every one (slow), or none."""
+
+    @field_validator("methods")
+    @classmethod
+    def _once(cls, methods: tuple[RecordsMethod, ...]) -> tuple[RecordsMethod, ...]:
+        twice = sorted({name for name in methods if methods.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is there twice; name each method once")
+        return methods

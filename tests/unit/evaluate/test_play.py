@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.evaluate.contest import Contest
+from stages.evaluate.attempt import Attempt
+from stages.evaluate.contest import Contest, chosen
 from stages.evaluate.episodes import SCHEMA, write_episodes
 from stages.evaluate.marking import Marker, load_marker
-from stages.evaluate.measure import Line, Measurement, make_lines
+from stages.evaluate.measure import Call, Line, Measurement, Table, make_lines
 from stages.evaluate.metrics import Measured
-from stages.evaluate.own import Tariff
+from stages.evaluate.own import Own, Tariff
 from stages.evaluate.player import Player, shown_topic
 from stages.evaluate.records import Record
 from stages.evaluate.replies import RememberingPool
+from stages.evaluate.routers.protocol import Choice
 from stages.shared.episode.types import Generation
 from stages.shared.errors import ConfigurationError, TransientError
 from stages.shared.params import EpisodeParams, EvaluateParams
@@ -123,16 +125,19 @@ def ones(texts: Sequence[str]) -> np.ndarray:
 
 
 def contest(lines: list[Line], marker: Marker, **settings: Any) -> Contest:
-    records = [Record("what is the quarry of ra ?", name, name == "Arlix", 1.0) for name in PRICES]
-    return Contest(QUESTIONS, lines, records, EvaluateParams(**settings), ones, marker)
+    records = [Record("what is the quarry of ra ?", name, float(name == "Arlix"), 1.0) for name in PRICES]
+    return Contest(QUESTIONS, lines, records, EvaluateParams(**{"methods": ("knn",)} | settings), ones, marker)
 
 
-async def play(lines: list[Line], marker: Marker, root: Path, pool: FakePool, **settings: Any) -> list[Any]:
+async def play(
+    lines: list[Line], marker: Marker, root: Path, pool: FakePool, failing: Sequence[str] = (), **settings: Any
+) -> list[Any]:
     who = player(RememberingPool(pool))
     with Progress("evaluate", total=contest(lines, marker, **settings).size, unit="episodes", root=root) as progress:
         measurement = Measurement(who, who, QUESTIONS, TARIFF, in_flight=8, progress=progress)
-        found = await contest(lines, marker, **settings).run(measurement)
+        found, failures = await contest(lines, marker, **settings).run(measurement)
         assert progress.snapshot.done == progress.snapshot.total
+    assert {failure.method for failure in failures} == set(failing)
     return found
 
 
@@ -230,6 +235,27 @@ async def test_the_total_cost_holds_what_the_policy_itself_read_and_wrote(
     assert fixed.own_read > router.own_read
     assert prompted.own_tokens == len(call + answer)
     assert found["oracle", "nq"].own_cost == 0.0
+
+
+async def test_a_method_that_fails_is_lost_alone_and_is_not_a_zero(
+    lines: list[Line], marker: Marker, tmp_path: Path
+) -> None:
+    methods = ("graphrouter", "knn", "consistency-cascade")
+    results = await play(lines, marker, tmp_path, FakePool(), methods[::2], methods=methods)
+    seen = {item.method for item in results if item.pool == "seen"}
+    assert {"knn", "router"} <= seen
+    assert not {"graphrouter", "consistency-cascade"} & seen
+
+
+def test_a_reply_that_was_looked_at_is_paid_for() -> None:
+    def attempt(name: str, cost: float) -> Call:
+        own = Own(5, 5, 0.1)
+        return Call(Attempt(QUESTIONS[0], name, cost, 2 * cost, (name,), own, own, (), name), name)
+
+    table = Table({(QUESTIONS[0].id, name): attempt(name, cost) for name, cost in PRICES.items()}, {})
+    found = chosen(table, QUESTIONS[0], Choice(("Arlix", "Bomon"), "Arlix", 9.9))
+    assert (found.prediction, found.called, found.cost, found.cost_calls) == ("Arlix", ("Arlix", "Bomon"), 3.0, 6.0)
+    assert found.own_cost == 0.1
 
 
 async def test_no_question_is_put_to_a_candidate_twice(lines: list[Line], marker: Marker, tmp_path: Path) -> None:

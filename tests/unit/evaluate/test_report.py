@@ -112,6 +112,13 @@ def test_it_shows_every_method_and_every_set(page: str) -> None:
         assert text in page
 
 
+def test_a_method_that_failed_is_named_with_its_reason_and_is_in_no_table(material: Material) -> None:
+    failed = replace(material.evaluation, failed={"graphrouter": "records of <b>4</b> questions"})
+    page = render(replace(material, evaluation=failed))
+    assert "GraphRouter failed and has no result: <bdi class=\"foreign\">records of &lt;b&gt;4&lt;/b&gt;" in page
+    assert page.count("GraphRouter") == 1
+
+
 def test_it_does_without_curves_and_without_unseen_candidates(material: Material) -> None:
     alone = replace(material.evaluation, router=replace(material.evaluation.router, unseen=None))
     page = render(replace(material, evaluation=alone, curves={}))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +15,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.evaluate.records import Record, read_records
+from stages.evaluate.routers.avengers import stretched
+from stages.evaluate.routers.catalogue import FITS, LOOK
 from stages.evaluate.routers.chance import RandomRouter
-from stages.evaluate.routers.encoder import minilm
-from stages.evaluate.routers.fixed import fixed, largest
-from stages.evaluate.routers.knn import fit_knn
-from stages.shared.errors import DataError
+from stages.evaluate.routers.consistency import agree
+from stages.evaluate.routers.encoder import Remembering, minilm
+from stages.evaluate.routers.fixed import FixedRouter, largest
+from stages.evaluate.routers.frugalgpt import FrugalRouter
+from stages.evaluate.routers.history import History, make_history
+from stages.evaluate.routers.hybrid import slack
+from stages.evaluate.routers.protocol import Asked
+from stages.shared.errors import ConfigurationError, DataError
+from stages.shared.params import EvaluateParams, RecordsMethod, load_params, parse_params
 from stages.shared.pool.candidate import Candidate
-from stages.shared.questions import Question
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -28,8 +36,8 @@ def candidate(name: str, price: float) -> Candidate:
     return Candidate(name, name, "http://127.0.0.1:1/v1", price, 0.1)
 
 
-def question(text: str) -> Question:
-    return Question(text, ("gold",), "nq", "test")
+def asked(*texts: str, **more: Any) -> Asked:
+    return Asked(texts, letters(texts), **more)
 
 
 def letters(texts: Sequence[str]) -> np.ndarray:
@@ -39,52 +47,188 @@ def letters(texts: Sequence[str]) -> np.ndarray:
 
 
 RECORDS = [
-    Record(f"what is the {word} of {index} ?", name, contains=(name == knows), cost=1.0 if name == "Arlix" else 2.0)
-    for word, knows in (("quarry", "Arlix"), ("composer", "Bomon"))
-    for index in range(6)
+    Record(f"what is the {word} of {index} ?", name, float(name == knows), 1.0 if name == "Arlix" else 2.0, "it is x")
+    for word, knows, count in (("quarry", "Arlix", 15), ("composer", "Bomon", 16))
+    for index in range(count)
     for name in ("Arlix", "Bomon")
 ]
+"""Arlix, the cheaper, knows quarries, Bomon composers, of which there are more."""
+PARAMS = EvaluateParams(neighbours=4)
+QUESTIONS = ("the quarry of x ?", "the composer of y ?")
+TRADES = {"Arlix": 5.0, "Bomon": 1.0, "Cyqun": 2.0}
+
+
+def history(records: Sequence[Record] = RECORDS, names: Sequence[str] = ("Arlix", "Bomon")) -> History:
+    return make_history(records, names, letters)
+
+
+def taken(method: RecordsMethod, known: History, *texts: str, thrift: float = 0.0, **more: Any) -> list[str]:
+    return [choice.taken for choice in FITS[method](known, PARAMS).decide(asked(*texts, **more), thrift)]
+
+
+def panel() -> History:
+    """Three candidates, the dearest of which is always right; the cheap ones reply `gold` where they are."""
+    rows = [(f"what is the {('quarry', 'composer')[index % 2]} of {index} ?", index) for index in range(24)]
+    right = {"Arlix": lambda index: True, "Bomon": lambda index: index % 2 == 0, "Cyqun": lambda index: index % 2 == 0}
+    records = [
+        Record(text, name, float(right[name](index)), cost, "gold" if right[name](index) else f"wrong {name}")
+        for text, index in rows
+        for name, cost in TRADES.items()
+    ]
+    return history(records, tuple(TRADES))
 
 
 def test_a_fixed_candidate_gets_every_question() -> None:
-    assert fixed(candidate("Arlix", 1)).choose([question("a"), question("b")]) == ["Arlix", "Arlix"]
+    assert [choice.called for choice in FixedRouter("Arlix").decide(asked("a", "b"))] == [("Arlix",), ("Arlix",)]
 
 
 def test_the_largest_is_the_most_expensive() -> None:
-    router = largest([candidate("Arlix", 0.6), candidate("Fitus", 1.2), candidate("Bomon", 0.4)])
-    assert (router.method, router.candidate) == ("largest-llm", "Fitus")
+    assert largest([candidate("Arlix", 0.6), candidate("Fitus", 1.2), candidate("Bomon", 0.4)]).candidate == "Fitus"
 
 
 def test_random_is_uniform_repeatable_and_blind_to_the_order_of_questions() -> None:
     router = RandomRouter(("a", "b", "c", "d"), seed=7)
-    asked = [question(f"question {index}") for index in range(2000)]
-    choices = router.choose(asked)
-    assert router.choose(asked[::-1]) == choices[::-1]
-    assert all(abs(count / 2000 - 0.25) < 0.04 for count in Counter(choices).values())
-    assert RandomRouter(("a", "b", "c", "d"), seed=8).choose(asked) != choices
+    texts = [f"question {index}" for index in range(2000)]
+    choices = router.decide(asked(*texts))
+    assert router.decide(asked(*texts[::-1])) == choices[::-1]
+    assert all(abs(count / 2000 - 0.25) < 0.04 for count in Counter(choice.taken for choice in choices).values())
+    assert RandomRouter(("a", "b", "c", "d"), seed=8).decide(asked(*texts)) != choices
 
 
-def test_knn_chooses_who_did_best_on_similar_questions() -> None:
-    router = fit_knn(RECORDS, ("Arlix", "Bomon"), letters, neighbours=4)
-    assert router.choose([question("the quarry of x ?"), question("the composer of y ?")]) == ["Arlix", "Bomon"]
+def test_the_catalogue_has_every_method_that_the_parameters_may_name() -> None:
+    assert tuple(FITS) == get_args(RecordsMethod)
+
+
+@pytest.mark.parametrize("method", sorted(set(FITS) - LOOK))
+def test_a_method_sends_each_question_to_who_knows(method: RecordsMethod) -> None:
+    assert taken(method, history(), *QUESTIONS) == ["Arlix", "Bomon"]
+
+
+@pytest.mark.parametrize("method", sorted(set(FITS) - LOOK - {"routerdc"}))
+def test_with_nothing_but_thrift_the_cheapest_is_asked(method: RecordsMethod) -> None:
+    assert taken(method, history(), *QUESTIONS, thrift=1.0) == ["Arlix", "Arlix"]
+
+
+@pytest.mark.parametrize("method", sorted(set(FITS) - LOOK))
+def test_the_same_seed_gives_the_same_choices(method: RecordsMethod) -> None:
+    texts = [f"the {word} {index}" for index in range(20) for word in ("quarry", "composer", "")]
+    assert taken(method, history(), *texts) == taken(method, history(), *texts)
+
+
+@pytest.mark.parametrize("method", sorted(set(FITS) - LOOK))
+def test_the_expected_cost_is_the_mean_of_the_records(method: RecordsMethod) -> None:
+    choices = FITS[method](history(), PARAMS).decide(asked(*QUESTIONS))
+    assert [choice.cost for choice in choices] == [1.0, 2.0]
+
+
+def test_questions_that_are_all_alike_leave_avengers_no_empty_cluster() -> None:
+    choices = FITS["avengers-pro"](history(), PARAMS).decide(asked("what else ?"))
+    assert len(choices) == 1
 
 
 def test_knn_takes_the_cheaper_where_both_did_the_same() -> None:
-    tied = [Record(item.question, item.candidate, True, item.cost) for item in RECORDS]
-    assert fit_knn(tied, ("Bomon", "Arlix"), letters, 4).choose([question("the quarry of x ?")]) == ["Arlix"]
+    tied = [replace(item, score=1.0) for item in RECORDS]
+    assert taken("knn", history(tied, ("Bomon", "Arlix")), QUESTIONS[0]) == ["Arlix"]
 
 
-def test_knn_leaves_out_candidates_that_are_not_in_the_pool_and_calls_that_failed() -> None:
-    extra = [Record(item.question, "Guvex", True, 0.1) for item in RECORDS if item.candidate == "Arlix"]
-    failed = [Record("what is the quarry of 99 ?", "Bomon", False, 0.0, failed=True)]
-    router = fit_knn([*RECORDS, *extra, *failed], ("Arlix", "Bomon"), letters, 4)
-    assert set(router.candidates) == {"Arlix", "Bomon"}
-    assert router.scores.shape == (12, 2)
+def test_frugalgpt_takes_a_reply_that_it_trusts_and_asks_on_otherwise() -> None:
+    known = panel()
+    replies = {(0, "Bomon"): "gold", (1, "Bomon"): "wrong Bomon"}
+    router = FITS["frugalgpt"](known, PARAMS)
+    choices = router.decide(asked(*QUESTIONS, reply=lambda place, name: replies.get((place, name), "gold")), thrift=0.3)
+    assert [choice.called for choice in choices] == [("Bomon",), ("Bomon", "Arlix")]
+    assert [choice.cost for choice in choices] == [1.0, 6.0]
 
 
-def test_knn_without_a_single_complete_question_says_so() -> None:
+def test_frugalgpt_tries_every_list_of_three_and_never_does_worse_than_the_best_alone() -> None:
+    router = FITS["frugalgpt"](panel(), PARAMS)
+    assert isinstance(router, FrugalRouter)
+    assert {item.order for item in router.strategies} >= {(0,), (2,), (0, 2), (0, 1, 2), (2, 1, 0)}
+    assert max(item.reward for item in router.strategies) == 1.0
+
+
+def test_the_consistency_cascade_stops_at_two_that_agree_and_else_takes_the_strongest() -> None:
+    told = {(0, "Bomon"): "it is gold", (0, "Cyqun"): "Gold.", (1, "Bomon"): "tin", (1, "Cyqun"): "zinc"}
+    choices = FITS["consistency-cascade"](panel(), PARAMS).decide(
+        asked(*QUESTIONS, reply=lambda place, name: told[place, name])
+    )
+    assert [(choice.called, choice.taken) for choice in choices] == [
+        (("Bomon", "Cyqun"), "Bomon"), (("Bomon", "Cyqun", "Arlix"), "Arlix"),
+    ]  # fmt: skip
+    assert not agree("", "")
+
+
+@pytest.mark.parametrize("method", sorted(LOOK))
+def test_a_method_that_looks_at_replies_says_so_where_there_are_none(method: RecordsMethod) -> None:
+    with pytest.raises(DataError, match="hold scores only"):
+        FITS[method](replace(panel(), replies=None), PARAMS)
+    with pytest.raises(DataError, match="there are none"):
+        FITS[method](panel(), PARAMS).decide(asked(*QUESTIONS))
+
+
+def test_a_history_leaves_out_candidates_that_are_not_in_the_pool_and_calls_that_failed() -> None:
+    extra = [replace(item, candidate="Guvex") for item in RECORDS if item.candidate == "Arlix"]
+    failed = [Record("what is the quarry of 99 ?", "Bomon", 0.0, 0.0, failed=True)]
+    known = history([*RECORDS, *extra, *failed])
+    assert set(known.candidates) == {"Arlix", "Bomon"}
+    assert known.scores.shape == (31, 2)
+
+
+def test_a_history_without_a_single_complete_question_says_so() -> None:
     with pytest.raises(DataError, match="run the profile stage again"):
-        fit_knn(RECORDS[:1], ("Arlix", "Bomon"), letters, 4)
+        history(RECORDS[:1])
+
+
+@pytest.mark.parametrize("field", ["score", "cost"])
+def test_a_number_that_is_none_is_refused_by_the_candidate_that_has_it(field: str) -> None:
+    with pytest.raises(DataError, match=f"a {field} that is no number, of Bomon"):
+        history([*RECORDS[:-1], replace(RECORDS[-1], **{field: float("nan")})])
+
+
+def test_too_few_questions_are_refused_with_what_to_raise() -> None:
+    with pytest.raises(DataError, match="graphrouter needs records of at least 20 questions, found 4"):
+        FITS["graphrouter"](history(RECORDS[:8]), PARAMS)
+
+
+def test_one_price_for_all_leaves_hybrid_llm_nothing_to_weigh() -> None:
+    with pytest.raises(DataError, match="no candidate costs less than the strongest"):
+        FITS["hybrid-llm"](history([replace(item, cost=1.0) for item in RECORDS]), PARAMS)
+
+
+def test_preferences_are_what_routellm_learns_from() -> None:
+    with pytest.raises(DataError, match="no question tells two candidates apart"):
+        FITS["routellm-mf"](history([replace(item, score=1.0) for item in RECORDS]), PARAMS)
+
+
+def test_the_slack_of_hybrid_llm_splits_the_questions_as_evenly_as_it_can() -> None:
+    assert slack(np.array([-0.8, -0.8, -0.2, 0.1])) == pytest.approx(0.2)
+
+
+def test_avengers_stretches_each_cluster_from_its_worst_to_its_best() -> None:
+    assert stretched(np.array([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])).tolist() == [[0.0, 0.5, 1.0], [0.0, 0.0, 0.0]]
+
+
+def test_an_unknown_method_is_refused_with_the_closest_one() -> None:
+    raw = load_params(ROOT / "params.yaml").model_dump()
+    for wrong, said in (("graph-router", "did you mean graphrouter"), ("xyz", "there are: knn, mlp")):
+        with pytest.raises(ConfigurationError, match=said):
+            parse_params(raw | {"evaluate": {"methods": [wrong]}}, "params.yaml")
+    with pytest.raises(ConfigurationError, match="knn is there twice"):
+        parse_params(raw | {"evaluate": {"methods": ["knn", "knn"]}}, "params.yaml")
+
+
+def test_a_text_is_encoded_once_however_often_it_is_asked_for() -> None:
+    seen: list[str] = []
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        seen.extend(texts)
+        return letters(texts)
+
+    remembering = Remembering(encode)
+    first = remembering(["quarry", "composer", "quarry"])
+    assert (remembering(["composer"]) == first[1]).all()
+    assert (first[0] == first[2]).all()
+    assert seen == ["quarry", "composer"]
 
 
 def test_the_encoder_works_offline_and_finds_the_paraphrase_nearest() -> None:
@@ -95,12 +239,12 @@ def test_the_encoder_works_offline_and_finds_the_paraphrase_nearest() -> None:
 
 def test_records_are_read_from_the_profile(tmp_path: Path) -> None:
     rows = [
-        {"question": "q ?", "candidate": "Arlix", "outcome": "answered", "contains": 1.0, "cost": 2.0},
-        {"question": "q ?", "candidate": "Bomon", "outcome": "timed-out", "contains": None, "cost": 0.0},
+        {"question": "q ?", "candidate": "Arlix", "outcome": "answered", "contains": 1.0, "cost": 2.0, "reply": "x"},
+        {"question": "q ?", "candidate": "Bomon", "outcome": "timed-out", "contains": None, "cost": 0.0, "reply": ""},
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "records.parquet")
     assert read_records(tmp_path / "records.parquet") == [
-        Record("q ?", "Arlix", True, 2.0), Record("q ?", "Bomon", False, 0.0, failed=True),
+        Record("q ?", "Arlix", 1.0, 2.0, "x"), Record("q ?", "Bomon", 0.0, 0.0, failed=True),
     ]  # fmt: skip
 
 

@@ -1,0 +1,33 @@
+"""Routers that estimate how well each candidate would do, and weigh that against what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.evaluate.routers.history import History, finite
+from stages.evaluate.routers.protocol import Asked, Choice, single
+
+Estimate = Callable[[Asked], np.ndarray]
+"""Questions -> (questions, candidates): how well each candidate of the history would do, about 0 to 1."""
+
+
+@dataclass(frozen=True)
+class EstimatingRouter:
+    """The candidate with the best estimate, less its cost; ties go to the cheaper.
+
+    RouterBench (Hu et al. 2024, arXiv 2403.12031, section 5.1): lambda x performance - cost. Here with weights that add
+    up to 1, and the cost as a share of the dearest candidate's: (1 - thrift) x estimate - thrift x cost.
+    """
+
+    history: History
+    estimate: Estimate
+
+    def decide(self, asked: Asked, thrift: float = 0.0) -> list[Choice]:
+        """One call a question. Raises DataError when an estimate is no number."""
+        estimates = finite("estimate", self.estimate(asked), self.history.candidates)
+        costs = self.history.mean_costs
+        worth = (1 - thrift) * estimates - thrift * costs / (costs.max() or 1.0)
+        return single(self.history, np.argmax(worth, axis=1))

@@ -1,0 +1,90 @@
+"""What is known of candidates before any test: each of them scored on the same questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.evaluate.records import Record
+from stages.evaluate.routers.encoder import Encoder
+from stages.shared.errors import DataError
+
+
+@dataclass(frozen=True)
+class History:
+    """A table without holes. Candidates stand from the cheapest to the dearest, so that a tie goes to the cheaper."""
+
+    questions: tuple[str, ...]
+    candidates: tuple[str, ...]
+    scores: np.ndarray
+    """(questions, candidates), 0 to 1."""
+    costs: np.ndarray
+    """(questions, candidates), millionths of a dollar."""
+    vectors: np.ndarray
+    """(questions, dimensions), of unit length."""
+    replies: tuple[tuple[str, ...], ...] | None = None
+    """(questions, candidates); None where only scores were kept."""
+
+    @property
+    def mean_costs(self) -> np.ndarray:
+        """A candidate's mean cost of a question."""
+        means: np.ndarray = self.costs.mean(axis=0)
+        return means
+
+    @property
+    def strongest(self) -> int:
+        """The place of the candidate with the best mean score."""
+        return int(self.scores.mean(axis=0).argmax())
+
+    def weak_and_strong(self) -> tuple[int, int]:
+        """The strongest candidate, and before it the best of those that cost less. Raises DataError without one."""
+        strong, costs = self.strongest, self.mean_costs
+        cheaper = [place for place in range(len(self.candidates)) if costs[place] < costs[strong]]
+        if not cheaper:
+            raise DataError(f"no candidate costs less than the strongest, {self.candidates[strong]}: nothing to weigh")
+        return max(cheaper, key=lambda place: self.scores[:, place].mean()), strong
+
+    def require(self, least: int, method: str) -> None:
+        """Raises DataError where there are too few questions to fit a method on."""
+        if len(self.questions) < least:
+            raise DataError(
+                f"{method} needs records of at least {least} questions, found {len(self.questions)}; "
+                "raise ingest.sizes.profiling and profile.questions"
+            )
+
+
+def make_history(records: Sequence[Record], candidates: Sequence[str], encode: Encoder) -> History:
+    """The records of these candidates; a question counts when every one of them replied to it.
+
+    Raises DataError when there is no such question, or a score or cost is no number.
+    """
+    table: dict[str, dict[str, Record]] = {}
+    for record in records:
+        if record.candidate in candidates and not record.failed:
+            table.setdefault(record.question, {})[record.candidate] = record
+    whole = {text: row for text, row in table.items() if len(row) == len(candidates)}
+    if not whole:
+        raise DataError(
+            "artifacts/profile/records.parquet: no profiling question has replies of every candidate; "
+            "run the profile stage again"
+        )
+    rows = list(whole.values())
+    order = sorted(candidates, key=lambda name: float(np.mean([row[name].cost for row in rows])))
+    return History(
+        tuple(whole),
+        tuple(order),
+        finite("score", np.array([[row[name].score for name in order] for row in rows]), order),
+        finite("cost", np.array([[row[name].cost for name in order] for row in rows]), order),
+        encode(list(whole)),
+        tuple(tuple(row[name].reply for name in order) for row in rows),
+    )
+
+
+def finite(what: str, values: np.ndarray, candidates: Sequence[str]) -> np.ndarray:
+    """The values. Raises DataError naming the candidates that have one which is no number."""
+    bad = [name for name, column in zip(candidates, values.T, strict=True) if not np.isfinite(column).all()]
+    if bad:
+        raise DataError(f"the records hold a {what} that is no number, of {', '.join(bad)}; correct or remove the row")
+    return values
