@@ -31,6 +31,8 @@ class Attempt:
     """The part of `own` up to the first call, without the prompt."""
     faults: tuple[str, ...]
     transcript: str
+    latency_s: float
+    """Seconds of its calls, one after the other; the policy's own decoding is not in it."""
 
     @property
     def calls(self) -> int:
@@ -90,4 +92,5 @@ def from_episode(question: Question, episode: Episode, tariff: Tariff, *, script
         transcript="\n".join(
             part for turn in episode.turns for part in (turn.text.strip(), turn.observation.strip()) if part
         ),
+        latency_s=sum(call.reply.latency_s for call in episode.calls),
     )

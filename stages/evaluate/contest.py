@@ -150,7 +150,7 @@ class Contest:
         for name in line.names:
             call = table.calls[question.id, name]
             right = exact[question.id, name] or tells(question, call.reply)
-            direct.append(Probe(name, right, call.attempt.cost, call.attempt.cost_calls))
+            direct.append(Probe(name, right, call.attempt.cost, call.attempt.cost_calls, call.attempt.latency_s))
         parts = [[table.parts[part.question, name] for name in line.names] for part in question.parts]
         return best_attempt(question, direct, parts)
 
@@ -164,6 +164,7 @@ def chosen(table: Table, question: Question, choice: Choice) -> Attempt:
         called=choice.called,
         cost=sum(attempt.cost for attempt in looked),
         cost_calls=sum(attempt.cost_calls for attempt in looked),
+        latency_s=sum(attempt.latency_s for attempt in looked),
     )
 
 

@@ -28,6 +28,7 @@ SCHEMA = pa.schema(
         ("cost_total", pa.float64()),
         ("calls", pa.int64()),
         ("called", pa.list_(pa.string())),
+        ("latency_s", pa.float64()),
         ("own_cost", pa.float64()),
         ("own_tokens", pa.int64()),
         ("own_read", pa.int64()),
@@ -36,7 +37,7 @@ SCHEMA = pa.schema(
     ]
 )
 """Costs are millionths of a dollar; `own_*` is what the policy itself wrote, read and cost; `called` names the
-candidate behind each call, in order."""
+candidate behind each call, in order; `latency_s` is seconds of the calls, one after the other."""
 
 
 def write_episodes(path: Path, results: Iterable[Result]) -> None:
@@ -55,6 +56,7 @@ def _row(result: Result) -> dict[str, object]:
         "hops": question.hops,
         "prediction": result.prediction, "em": result.em, "f1": result.f1, "cost": result.cost,
         "cost_total": result.cost_total, "calls": result.calls, "called": list(result.called),
+        "latency_s": result.latency_s,
         "own_cost": result.own_cost, "own_tokens": result.own_tokens, "own_read": result.own_read,
         "faults": list(result.faults), "transcript": result.transcript,
     }  # fmt: skip

@@ -186,4 +186,5 @@ async def _probe(pool: Pool, part: SubQuestion, name: str) -> Probe:
         raise TransientError(
             f"{name} did not answer a part of a test question ({reply.outcome}); run the stage again when it does"
         )
-    return Probe(name, contains(reply.text, part.answers), reply.cost(candidate), reply.cost_total(candidate))
+    right = contains(reply.text, part.answers)
+    return Probe(name, right, reply.cost(candidate), reply.cost_total(candidate), reply.latency_s)

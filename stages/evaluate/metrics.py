@@ -10,14 +10,17 @@ import numpy as np
 
 from stages.evaluate import behaviour
 from stages.evaluate.attempt import PoolName, Result
+from stages.evaluate.frontier import Point
 from stages.evaluate.reading import Reading
 from stages.evaluate.statistics import Interval, Resamples, Values
+from stages.evaluate.tradeoff import Scale, Tradeoff, tradeoff
 from stages.shared.errors import IntegrityError
 from stages.shared.params import DATASETS
 from stages.shared.questions import Question
 
 AVERAGE = "average"
 ROUTER = "router"
+FIXED = "fixed:"
 FIELDS = ("em", "f1", "cost", "cost_total", "own_cost", "own_tokens", "own_read", "calls")
 """What is averaged of a result."""
 
@@ -104,6 +107,11 @@ class Evaluation:
     methods: Methods
     failed: dict[str, str]
     """Method -> why it has no result with the seen pool."""
+    tradeoffs: dict[str, Tradeoff]
+    zero_router: float
+    """AIQ of random mixtures of the fixed candidates: what a router has to beat."""
+    highest_cost: float
+    """AIQ and hypervolume run over costs from 0 to here: that of the dearest fixed candidate."""
     router: Behaviour
     seed: int
     confidence: float
@@ -199,7 +207,27 @@ def evaluate(
         reading=reading,
         unseen=None if every is None else _unseen(every, ours, candidates["all"], resamples, failed.get("all", {})),
     )
-    return Evaluation(methods, dict(failed.get("seen", {})), router, seed, resamples.confidence, count)
+    scale = _scale(methods)
+    return Evaluation(
+        methods=methods, failed=dict(failed.get("seen", {})), tradeoffs=_tradeoffs(seen, methods, scale),
+        zero_router=scale.zero_router, highest_cost=scale.highest_cost, router=router, seed=seed,
+        confidence=resamples.confidence, resamples=count,
+    )  # fmt: skip
+
+
+def point(cells: Mapping[str, Cell]) -> Point:
+    """(cost, EM) of a method, averaged over the sets."""
+    return cells[AVERAGE].cost, cells[AVERAGE].em
+
+
+def _scale(methods: Methods) -> Scale:
+    fixed = {name.removeprefix(FIXED): point(cells) for name, cells in methods.items() if name.startswith(FIXED)}
+    return Scale(max(cost for cost, _ in fixed.values()), fixed, point(methods["oracle"]))
+
+
+def _tradeoffs(seen: Measured, methods: Methods, scale: Scale) -> dict[str, Tradeoff]:
+    oracle = seen.all("oracle")
+    return {name: tradeoff(seen.all(name), point(cells), oracle, scale) for name, cells in methods.items()}
 
 
 def best_baseline(methods: Methods) -> str:

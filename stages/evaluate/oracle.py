@@ -20,6 +20,7 @@ class Probe:
     cost: float
     cost_calls: float
     """Prompt tokens included; an oracle's own tokens cost nothing."""
+    latency_s: float = 0.0
 
 
 def best_attempt(question: Question, direct: Sequence[Probe], parts: Sequence[Sequence[Probe]]) -> Attempt:
@@ -44,6 +45,7 @@ def best_attempt(question: Question, direct: Sequence[Probe], parts: Sequence[Se
         choosing=Own(),
         faults=(),
         transcript="",
+        latency_s=sum(probe.latency_s for probe in best),
     )
 
 

@@ -93,6 +93,7 @@ def make_result() -> Make:
             choosing=Own(),
             faults=tuple(faults),
             transcript=transcript,
+            latency_s=0.5 * len(called),
             method=method,
             pool=pool,
             em=em,

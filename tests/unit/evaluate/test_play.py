@@ -158,7 +158,7 @@ async def test_a_single_call_passes_the_question_on_unchanged_and_the_policy_ans
 ) -> None:
     episode = await player(FakePool()).answer_with(QUESTIONS[0], "Arlix", lines[0].roster)
     assert [(call.name, call.query) for call in episode.calls] == [("Arlix", QUESTIONS[0].question)]
-    assert episode.turns[0].text.startswith("<think> topic stone , 90 10 Arlix </think> <search> Arlix : ")
+    assert episode.turns[0].text.startswith("<think> topic stone , 10 90 Arlix </think> <search> Arlix : ")
     assert (episode.answer, episode.faults) == ("town one", ())
 
 
@@ -250,12 +250,12 @@ async def test_a_method_that_fails_is_lost_alone_and_is_not_a_zero(
 def test_a_reply_that_was_looked_at_is_paid_for() -> None:
     def attempt(name: str, cost: float) -> Call:
         own = Own(5, 5, 0.1)
-        return Call(Attempt(QUESTIONS[0], name, cost, 2 * cost, (name,), own, own, (), name), name)
+        return Call(Attempt(QUESTIONS[0], name, cost, 2 * cost, (name,), own, own, (), name, 0.25), name)
 
     table = Table({(QUESTIONS[0].id, name): attempt(name, cost) for name, cost in PRICES.items()}, {})
     found = chosen(table, QUESTIONS[0], Choice(("Arlix", "Bomon"), "Arlix", 9.9))
     assert (found.prediction, found.called, found.cost, found.cost_calls) == ("Arlix", ("Arlix", "Bomon"), 3.0, 6.0)
-    assert found.own_cost == 0.1
+    assert (found.own_cost, found.latency_s) == (0.1, 0.5)
 
 
 async def test_no_question_is_put_to_a_candidate_twice(lines: list[Line], marker: Marker, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_the_best_and_the_worst_of_a_topic_change_places_under_their_own_names()
     found = exchange(ROSTER, "stone")
     assert found is not None
     assert (found.best, found.worst) == ("Cyqun", "Arlix")
-    assert "stone : 90 4 Cyqun , 50 4 Bomon , 20 4 Arlix" in render_prompt("?", found.roster, "compact")
+    assert "stone : 4 90 Cyqun , 4 50 Bomon , 4 20 Arlix" in render_prompt("?", found.roster, "compact")
     assert [entry.name for entry in found.roster.entries] == list(SKILLS)
 
 

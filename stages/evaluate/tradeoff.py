@@ -1,0 +1,73 @@
+"""What a method gives for what it takes: money, time and calls, in the figures that the field reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.evaluate import behaviour, frontier
+from stages.evaluate.arena import Optimality, arena_score, optimality
+from stages.evaluate.attempt import Result
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """One method over all test sets; quality and cost as in its `average`, the rest over all questions alike."""
+
+    latency_p50: float
+    """Seconds of a question's calls, one after the other; the policy's own decoding is not in it."""
+    latency_p95: float
+    share: dict[str, float]
+    """Of all calls, by candidate."""
+    entropy: float
+    """Of `share`, bits."""
+    aiq: float
+    """With asking nobody as the other end of its curve."""
+    hypervolume: float
+    arena: float
+    """RouterArena's score."""
+    optimality: Optimality
+    gap_to_oracle: float
+    """Average EM of the oracle minus this method's."""
+    cost_at_equal_em: float | None
+    """What the zero router (fixed candidates, mixed at random) pays for the same EM; None where it never gets there."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What every method is measured against."""
+
+    highest_cost: float
+    """Of the dearest fixed candidate: costs run from 0 to here."""
+    fixed: Mapping[str, frontier.Point]
+    """Candidate -> (cost, EM) of always asking it."""
+    oracle: frontier.Point
+
+    @property
+    def zero_router(self) -> float:
+        """AIQ of random mixtures of the fixed candidates."""
+        return frontier.aiq([*self.fixed.values()], self.highest_cost)
+
+
+def tradeoff(results: Sequence[Result], point: frontier.Point, oracle: Sequence[Result], scale: Scale) -> Tradeoff:
+    """Of one method. `results` and `oracle` hold the same questions in the same order; `point` is (cost, EM)."""
+    seconds = [result.latency_s for result in results]
+    share = behaviour.shares(results, [*scale.fixed])
+    cost, em = point
+    return Tradeoff(
+        latency_p50=float(np.quantile(seconds, 0.5)),
+        latency_p95=float(np.quantile(seconds, 0.95)),
+        share=share,
+        entropy=behaviour.entropy(share),
+        aiq=frontier.aiq([point], scale.highest_cost),
+        hypervolume=frontier.hypervolume([point], scale.highest_cost),
+        arena=arena_score(em, cost),
+        optimality=optimality(
+            [result.em for result in results], [result.cost for result in results],
+            [result.em for result in oracle], [result.cost for result in oracle],
+        ),
+        gap_to_oracle=scale.oracle[1] - em,
+        cost_at_equal_em=frontier.cost_of([frontier.NOBODY, *scale.fixed.values()], em),
+    )  # fmt: skip
