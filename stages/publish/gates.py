@@ -1,0 +1,170 @@
+"""Gates: what a release must have measured, and be signed by, before a channel serves it (infra/gates.yaml)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+
+from stages.publish.evidence import Check
+from stages.shared.errors import ConfigurationError
+from stages.shared.params import DATASETS
+
+POLICY = Path("infra") / "gates.yaml"
+SERVED = "served"
+AVERAGE = "average"
+SETS = (*DATASETS, AVERAGE)
+METRICS = (
+    "em", "em_low", "em_high", "f1", "f1_low", "f1_high", "cost", "cost_low", "cost_high", "cost_total", "own_cost",
+    "own_tokens", "own_read", "calls",
+)  # fmt: skip
+"""The numbers of a cell of metrics/evaluate.json: shares of 1, costs in millionths of a dollar a question."""
+NOTHING_SERVED = "nothing is served yet"
+NONE_UNSEEN = "no candidate is held back"
+
+Metrics = Mapping[str, Any]
+"""The content of metrics/evaluate.json."""
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Gate(_Closed):
+    """A bound on one number of a release, or on how far it is from another."""
+
+    metric: str
+    set: str = AVERAGE
+    method: str = "router"
+    pool: Literal["seen", "unseen"] = "seen"
+    """`unseen`: measured with the candidates added that training never saw."""
+    against: str | None = None
+    """Bounds the difference to the same number of this method, or of the release that the channel serves (`served`)."""
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @field_validator("metric", "set")
+    @classmethod
+    def _known(cls, value: str, info: Any) -> str:
+        known = METRICS if info.field_name == "metric" else SETS
+        if value not in known:
+            raise ValueError(f"no {info.field_name} is called {value!r}{_hint(value, known)}")
+        return value
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Gate:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("a gate needs at_least, at_most or both")
+        return self
+
+    def __str__(self) -> str:
+        against = f" minus {self.against}" if self.against else ""
+        return f"{self.method}{against}: {self.metric} on {self.set}{', unseen pool' * (self.pool == 'unseen')}"
+
+    @property
+    def bounds(self) -> str:
+        """As in `at least 0.7`."""
+        named = (("at least", self.at_least), ("at most", self.at_most))
+        return ", ".join(f"{word} {bound:g}" for word, bound in named if bound is not None)
+
+
+class Policy(_Closed):
+    """What one channel asks of a release."""
+
+    gates: tuple[Gate, ...] = ()
+    signed_by: tuple[Path, ...] = ()
+    """Public keys, seen from the repository, of which one must have signed; none: unsigned releases pass."""
+
+
+class Policies(_Closed):
+    """The whole of infra/gates.yaml."""
+
+    channels: dict[str, Policy]
+    other: Policy
+    """For every channel that is not named."""
+
+    def of(self, channel: str) -> Policy:
+        """The policy of a channel."""
+        return self.channels.get(channel, self.other)
+
+
+def load_policies(root: Path) -> Policies:
+    """Read infra/gates.yaml. Raises ConfigurationError naming every wrong key, metric and set."""
+    path = root / POLICY
+    try:
+        return Policies.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{path}: no such file; it says what each channel asks of a release") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not readable YAML: {error}") from error
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"{path}:\n" + "\n".join(f"  {_explain(fault)}" for fault in error.errors())
+        ) from error
+
+
+def evaluate(policy: Policy, release: Metrics, served: Metrics | None, signer: str | None) -> tuple[Check, ...]:
+    """Every gate of a policy, from what releases have recorded.
+
+    `served` is of the release that the channel serves, None before the first; `signer` is the trusted key that has
+    signed the release, None where none has.
+    """
+    checks = [_check(gate, release, served) for gate in policy.gates]
+    if policy.signed_by:
+        wanted = "by " + " or ".join(map(str, policy.signed_by))
+        checks.append(Check(gate="signature", wanted=wanted, found=signer or "none", passed=signer is not None))
+    return tuple(checks)
+
+
+def _check(gate: Gate, release: Metrics, served: Metrics | None) -> Check:
+    if gate.against == SERVED and served is None:
+        return Check(gate=str(gate), wanted=gate.bounds, found=NOTHING_SERVED, passed=True)
+    if gate.pool == "unseen" and _holds_none_back(release):
+        return Check(gate=str(gate), wanted=gate.bounds, found=NONE_UNSEEN, passed=True)
+    value = _number(release, gate, gate.method)
+    if isinstance(value, float) and gate.against is not None:
+        other = _number(release, gate, gate.against) if gate.against != SERVED else _number(served, gate, gate.method)
+        value = value - other if isinstance(other, float) else other
+    if isinstance(value, str):
+        return Check(gate=str(gate), wanted=gate.bounds, found=value, passed=False)
+    low, high = gate.at_least, gate.at_most
+    passed = (low is None or value >= low) and (high is None or value <= high)
+    return Check(gate=str(gate), wanted=gate.bounds, found=f"{value:.4g}", passed=passed)
+
+
+def _holds_none_back(metrics: Metrics) -> bool:
+    router = metrics.get("router") or {}
+    return "unseen" in router and router["unseen"] is None
+
+
+def _number(metrics: Metrics | None, gate: Gate, method: str) -> float | str:
+    """The number, or why there is none."""
+    recorded: Any = metrics or {}
+    if gate.pool == "unseen":
+        recorded = (recorded.get("router") or {}).get("unseen") or {}
+    methods: Mapping[str, Any] = recorded.get("methods") or {}
+    if method not in methods:
+        return f"no {method} was measured{_hint(method, methods)}"
+    value = (methods[method].get(gate.set) or {}).get(gate.metric)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return f"{method} has no {gate.metric} on {gate.set}"
+    return float(value)
+
+
+def _hint(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there are: {', '.join(known)}" if known else ""
+
+
+def _explain(fault: Any) -> str:
+    place = ".".join(str(part) for part in fault["loc"]) or "(whole file)"
+    if fault["type"] == "extra_forbidden":
+        fields = {"channels", "other", *Policy.model_fields, *Gate.model_fields}
+        return f"{place}: unknown key{_hint(str(fault['loc'][-1]), sorted(fields))}"
+    return f"{place}: {fault['msg'].removeprefix('Value error, ')}"
