@@ -12,7 +12,7 @@ from stages.evaluate import behaviour
 from stages.evaluate.attempt import PoolName, Result
 from stages.evaluate.frontier import Point
 from stages.evaluate.reading import Reading
-from stages.evaluate.statistics import Interval, Resamples, Values
+from stages.evaluate.statistics import Interval, Resamples, Values, flips, holm
 from stages.evaluate.tradeoff import Scale, Tradeoff, tradeoff
 from stages.shared.errors import IntegrityError
 from stages.shared.params import DATASETS
@@ -65,6 +65,20 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Comparison(Difference):
+    """The router with another method, question by question."""
+
+    won: int
+    """Questions that only the router answered right."""
+    lost: int
+    """Questions that only the other one answered right."""
+    p: float
+    """McNemar's exact test of `won` and `lost`."""
+    p_holm: float
+    """The same, corrected by Holm for all methods that the router is compared with."""
+
+
+@dataclass(frozen=True)
 class Unseen:
     """The router and the baselines with the unseen candidates added, without retraining."""
 
@@ -90,7 +104,7 @@ class Behaviour:
     """Of `share`, bits."""
     best_baseline: str
     """The method with the highest average EM apart from the router, its controls and the oracle."""
-    versus: dict[str, Difference]
+    versus: dict[str, Comparison]
     regret_em: Difference
     """Oracle minus router."""
     regret_cost: float
@@ -199,9 +213,7 @@ def evaluate(
         share_by_topic=behaviour.shares_by_topic(results, candidates["seen"]),
         entropy=behaviour.entropy(share),
         best_baseline=best_baseline(methods),
-        versus={
-            name: _difference(resamples.difference(ours, seen.values(name, "em"))) for name in methods if name != ROUTER
-        },
+        versus=_versus(ours, {name: seen.values(name, "em") for name in methods if name != ROUTER}, resamples),
         regret_em=_difference(resamples.difference(oracle, ours)),
         regret_cost=methods[ROUTER][AVERAGE].cost - methods["oracle"][AVERAGE].cost,
         reading=reading,
@@ -250,6 +262,15 @@ def _unseen(
         versus_seen=_difference(resamples.difference(every.values(ROUTER, "em"), seen_em)),
         failed=dict(failed),
     )
+
+
+def _versus(ours: Values, others: Mapping[str, Values], resamples: Resamples) -> dict[str, Comparison]:
+    found = {name: (resamples.difference(ours, theirs), flips(ours, theirs)) for name, theirs in others.items()}
+    corrected = holm([counted.p for _, counted in found.values()])
+    return {
+        name: Comparison(gap.value, gap.low, gap.high, counted.won, counted.lost, counted.p, p_holm)
+        for (name, (gap, counted)), p_holm in zip(found.items(), corrected, strict=True)
+    }
 
 
 def _difference(interval: Interval) -> Difference:

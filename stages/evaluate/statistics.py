@@ -1,8 +1,8 @@
-"""Confidence intervals by bootstrap over questions, with the same resamples for every method."""
+"""How sure a figure is: bootstrap over questions, flips between two methods, many comparisons at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,48 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Questions on which two methods differ in exact match."""
+
+    won: int
+    """Right by the first only."""
+    lost: int
+    """Right by the second only."""
+    p: float
+    """Of McNemar's exact test: how probable a split as uneven as this is, were both as good."""
+
+
+def flips(ours: Values, theirs: Values) -> Flips:
+    """McNemar's exact test (McNemar 1947, Psychometrika 12): a binomial test on the questions where the two differ.
+
+    Raises ValueError when the two do not hold the same number of questions a set: a dropped one would bend the result.
+    """
+    check_paired(ours, theirs)
+    gaps = np.concatenate([ours[name] - theirs[name] for name in ours])
+    won, lost = int((gaps > 0).sum()), int((gaps < 0).sum())
+    return Flips(won, lost, float(binomtest(won, won + lost, 0.5).pvalue) if won + lost else 1.0)
+
+
+def check_paired(ours: Values, theirs: Values) -> None:
+    """Raises ValueError naming the first set of which the two do not hold the same number of questions."""
+    for name in sorted({*ours, *theirs}):
+        sizes = [len(values[name]) if name in values else 0 for values in (ours, theirs)]
+        if sizes[0] != sizes[1]:
+            raise ValueError(f"{name} has {sizes[0]} questions of one method and {sizes[1]} of the other")
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (Holm 1979, Scandinavian Journal of Statistics 6): adjusted p-values, in the order
+    given. Compared with a level, they keep the chance of any false finding among all below it.
+    """
+    order = np.argsort(p_values, kind="stable")
+    ranked = np.asarray(p_values, dtype=float)[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(ranked))
+    return [float(value) for value in adjusted]
 
 
 class Resamples:
@@ -47,7 +89,8 @@ class Resamples:
         return self._interval(centre, draws, np.concatenate(list(values.values())))
 
     def difference(self, ours: Values, theirs: Values) -> Interval:
-        """Average of ours minus average of theirs, paired by question."""
+        """Average of ours minus average of theirs, paired by question. Raises ValueError where they do not pair up."""
+        check_paired(ours, theirs)
         gaps = {name: ours[name] - theirs[name] for name in ours}
         draws = np.mean([self._weights[name] @ column for name, column in gaps.items()], axis=0)
         return self._percentiles(float(np.mean([column.mean() for column in gaps.values()])), draws)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from stages.evaluate.attempt import Result
 from stages.evaluate.behaviour import SINGLE_HOP
 from stages.evaluate.methods import Description, describe
-from stages.evaluate.metrics import AVERAGE, ROUTER, Cell, Difference, Evaluation, Methods
+from stages.evaluate.metrics import AVERAGE, ROUTER, Cell, Comparison, Difference, Evaluation, Methods
 from stages.evaluate.report import charts
 from stages.evaluate.report.transcript import Piece, pieces, visible
 from stages.shared.pool.candidate import Descriptor
@@ -27,7 +27,7 @@ class Row:
     average: Cell
     whisker: charts.Whisker
     cells: tuple[tuple[str, Cell, charts.Whisker], ...]
-    versus: Difference | None
+    versus: Comparison | None
     """Router minus this method; None for the router itself."""
 
 
@@ -57,7 +57,7 @@ class CallsRow:
     whisker: charts.Whisker
 
 
-def rows(methods: Methods, versus: Mapping[str, Difference]) -> list[Row]:
+def rows(methods: Methods, versus: Mapping[str, Comparison]) -> list[Row]:
     """Methods from the best average EM to the worst; where EM ties, the cheaper first."""
     order = sorted(methods, key=lambda name: (-methods[name][AVERAGE].em, methods[name][AVERAGE].cost, name))
     return [_row(name, methods[name], versus.get(name)) for name in order]
@@ -147,7 +147,7 @@ def _apart(gap: Difference) -> str:
     return f"{abs(100 * gap.difference):.1f} points ({100 * low:.1f} to {100 * high:.1f}) {word}"
 
 
-def _row(name: str, cells: Mapping[str, Cell], versus: Difference | None) -> Row:
+def _row(name: str, cells: Mapping[str, Cell], versus: Comparison | None) -> Row:
     average = cells[AVERAGE]
     sets = tuple((dataset, cell, _whisker(cell)) for dataset, cell in cells.items())
     return Row(describe(name), average, _whisker(average), sets, versus)

@@ -87,6 +87,16 @@ def test_the_best_baseline_is_none_of_the_routers_own_controls_nor_the_bound(sam
     assert best_baseline(sample.evaluation.methods) not in ("router", "oracle", "warm-start", "forced:Arlix")
 
 
+def test_the_router_is_compared_by_flips_and_corrected_for_all_methods(sample: Any) -> None:
+    versus = sample.evaluation.router.versus
+    weakest = versus["direct"]
+    assert weakest.won > weakest.lost
+    assert all(gap.p <= gap.p_holm <= 1.0 for gap in versus.values())
+    assert min(gap.p_holm for gap in versus.values()) == pytest.approx(
+        min(1.0, len(versus) * min(gap.p for gap in versus.values()))
+    )
+
+
 def test_entropy_is_zero_for_one_candidate_and_one_bit_for_two_equal_ones() -> None:
     assert entropy({"Arlix": 1.0, "Bomon": 0.0}) == 0.0
     assert entropy({"Arlix": 0.5, "Bomon": 0.5}) == 1.0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from stages.evaluate.statistics import Resamples
+from stages.evaluate.statistics import Resamples, flips, holm
 
 RNG = np.random.default_rng(3)
 SETS = {"nq": (RNG.random(100) < 0.6).astype(float), "musique": (RNG.random(40) < 0.2).astype(float)}
@@ -64,3 +66,31 @@ def test_where_every_question_came_out_the_same_the_interval_is_wilsons(outcome:
 def test_the_same_seed_gives_the_same_interval_whatever_the_order_of_the_sets() -> None:
     sizes = {name: len(column) for name, column in reversed(SETS.items())}
     assert Resamples(sizes, 20_000, 0.95, seed=7).mean("nq", SETS["nq"]) == RESAMPLES.mean("nq", SETS["nq"])
+
+
+def test_flips_are_tested_as_mcnemar_has_it() -> None:
+    """Seven won and one lost: 2 x (C(8,0) + C(8,1)) / 2^8 = 18/256."""
+    ours = {"nq": np.array([1.0] * 7 + [0.0] + [1.0] * 4)}
+    theirs = {"nq": np.array([0.0] * 7 + [1.0] + [1.0] * 4)}
+    found = flips(ours, theirs)
+    assert (found.won, found.lost) == (7, 1)
+    assert found.p == pytest.approx(18 / 256)
+
+
+def test_where_nothing_flips_nothing_is_found() -> None:
+    assert flips(SETS, SETS).p == 1.0
+
+
+def test_holm_by_hand() -> None:
+    """Sorted .01 .03 .04 times 3, 2, 1: .03, .06, .04, and no value below the one before."""
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize("compare", [flips, RESAMPLES.difference])
+def test_a_question_that_one_of_two_lacks_is_an_error(compare: Callable[..., object]) -> None:
+    with pytest.raises(ValueError, match="nq has 100 questions of one method and 99 of the other"):
+        compare(SETS, {**SETS, "nq": SETS["nq"][:-1]})
+    with pytest.raises(ValueError, match="nq has 100 questions of one method and 0 of the other"):
+        compare(SETS, {"musique": SETS["musique"]})
