@@ -9,8 +9,10 @@ from pathlib import Path
 from stages.publish.answer import answer
 from stages.publish.endpoint import open_store
 from stages.publish.fetch import fetch_release
+from stages.publish.keys import manifest_key
 from stages.publish.receipt import STAGE, Receipt, Smoke, write_receipt
-from stages.publish.release import Release, assemble, manifest_key, publish
+from stages.publish.release import Release, assemble, publish
+from stages.publish.signature import key_from_environment
 from stages.publish.store import Store
 from stages.shared.entry import Workspace, run_stage
 from stages.shared.errors import DataError, TransientError
@@ -22,11 +24,13 @@ from stages.shared.questions import Question, read_questions
 def main(params: Params, workspace: Workspace) -> None:
     """Publish what the stages left; the receipt is written only for a release that was seen to work."""
     question = smoke_question(workspace)
+    key = key_from_environment(params.publish)
     release = assemble(params, workspace)
     with open_store(params.publish, workspace.state, release.manifest.size, writing=True) as store:
         with Progress(STAGE, total=len(release.manifest.files), unit="files", root=workspace.root) as progress:
-            is_new = publish(release, store, lambda name: progress.advance(1, note=name))
+            is_new = publish(release, store, lambda name: progress.advance(1, note=name), key)
         word = "published" if is_new else "nothing new to store, it was published before"
+        word += ", signed" if key else f", unsigned (no ${params.publish.signing_key_env})"
         say(f"{STAGE}: release {release.manifest.digest[:16]}: {word}; {store.place}")
         smoke = prove(store, release, question, workspace)
     said = f"no answer ({smoke.ending})" if smoke.answer is None else smoke.answer

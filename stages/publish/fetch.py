@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from stages.publish.keys import blob_key, manifest_key, signature_key
 from stages.publish.manifest import DIGEST, MANIFEST, FileEntry, Manifest, parse_manifest
-from stages.publish.release import blob_key, manifest_key
+from stages.publish.signature import SIGNATURE, PublicKey, check_signature
 from stages.publish.store import Store
 from stages.shared.errors import ConfigurationError, IntegrityError
 from stages.shared.files import atomic_folder, sha256
@@ -16,20 +21,88 @@ SHORTEST = 6
 """Digits of a digest that may stand for the whole."""
 
 
-def fetch_release(store: Store, digest: str, folder: Path) -> Manifest:
-    """Download a release into `folder`, which appears whole and verified or not at all.
+@dataclass(frozen=True)
+class Signed:
+    """A signature that was checked, and the file of the trusted key that made it."""
+
+    bundle: bytes
+    signer: str
+
+
+def fetch_release(store: Store, digest: str, folder: Path, signed: Signed | None = None) -> Manifest:
+    """Download a release into `folder`, which appears whole and verified or not at all, its signature beside it.
 
     Raises ConfigurationError when the store has no such release, IntegrityError naming the missing or changed file.
     """
-    data = store.read(manifest_key(digest))
-    if data is None:
-        raise ConfigurationError(f"{store.place} holds no release {digest}; publish first (`python -m stages.publish`)")
-    manifest = parse_manifest(b"".join(data), digest, f"{store.place}: release {digest[:16]}")
+    manifest = read_manifest(store, digest)
     with atomic_folder(folder) as part:
         for name, entry in manifest.files.items():
             _fetch_file(store, name, entry, part / name)
         (part / MANIFEST).write_bytes(manifest.canonical())
+        if signed is not None:
+            (part / SIGNATURE).write_bytes(signed.bundle)
     return manifest
+
+
+def read_manifest(store: Store, digest: str) -> Manifest:
+    """What a release consists of.
+
+    Raises ConfigurationError when the store has no such release, IntegrityError for a manifest that was changed.
+    """
+    data = store.read(manifest_key(digest))
+    if data is None:
+        raise ConfigurationError(f"{store.place} holds no release {digest}; publish first (`python -m stages.publish`)")
+    return parse_manifest(b"".join(data), digest, f"{store.place}: release {digest[:16]}")
+
+
+def read_json(store: Store, manifest: Manifest, name: str) -> dict[str, Any]:
+    """A small JSON file of a release. Raises IntegrityError where it is missing or changed."""
+    entry = manifest.files.get(name)
+    if entry is None:
+        raise IntegrityError(f"{store.place}: release {manifest.digest[:16]} has no {name}")
+    data = b"".join(_checked(store, name, entry))
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        raise IntegrityError(f"{store.place}: {name} of release {manifest.digest[:16]} is no JSON: {error}") from error
+    return found if isinstance(found, dict) else {}
+
+
+def find_signature(store: Store, manifest: Manifest, trusted: Sequence[PublicKey]) -> Signed | None:
+    """The signature of a release by the first trusted key that has signed it; None where none has.
+
+    Raises IntegrityError for a signature in a trusted key's name that is not its own.
+    """
+    for key in trusted:
+        chunks = store.read(signature_key(manifest.digest, key.id))
+        if chunks is not None:
+            bundle = b"".join(chunks)
+            check_signature(bundle, manifest, key, f"{store.place}: release {manifest.digest[:16]}")
+            return Signed(bundle, key.origin)
+    return None
+
+
+def find_missing(store: Store, manifest: Manifest) -> list[str]:
+    """The files of a release that the store lacks or holds in another size: cheap, for `verify` hashes them all."""
+    sizes = {stored.key: stored.bytes for stored in store.entries(blob_key(""))}
+    return [name for name, entry in manifest.files.items() if sizes.get(blob_key(entry.sha256)) != entry.bytes]
+
+
+def verify_stored(store: Store, digest: str, done: Callable[[str], None] = lambda name: None) -> list[str]:
+    """Hash every file of a release in the store again; what is wrong with it, nothing when all is well."""
+    try:
+        manifest = read_manifest(store, digest)
+    except (IntegrityError, ConfigurationError) as error:
+        return [str(error)]
+    faults = []
+    for name, entry in manifest.files.items():
+        try:
+            for _ in _checked(store, name, entry):
+                pass
+        except IntegrityError as error:
+            faults.append(str(error))
+        done(name)
+    return faults
 
 
 def verify_release(folder: Path, digest: str) -> Manifest:
@@ -74,14 +147,20 @@ def resolve(store: Store, name: str) -> str:
 
 
 def _fetch_file(store: Store, name: str, entry: FileEntry, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as handle:
+        for chunk in _checked(store, name, entry):
+            handle.write(chunk)
+
+
+def _checked(store: Store, name: str, entry: FileEntry) -> Iterator[bytes]:
+    """A file's content in chunks; at its end it is known to be right. Raises IntegrityError."""
     chunks = store.read(blob_key(entry.sha256))
     if chunks is None:
         raise IntegrityError(f"{store.place}: the release lacks {name} (blob {entry.sha256[:16]}…); publish it again")
-    path.parent.mkdir(parents=True, exist_ok=True)
     found = hashlib.sha256()
-    with path.open("wb") as handle:
-        for chunk in chunks:
-            found.update(chunk)
-            handle.write(chunk)
+    for chunk in chunks:
+        found.update(chunk)
+        yield chunk
     if found.hexdigest() != entry.sha256:
         raise IntegrityError(f"{store.place}: {name} does not hash as the manifest says; do not use this release")

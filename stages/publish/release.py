@@ -7,10 +7,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.publish.card import Evidence, render_card
-from stages.publish.manifest import FileEntry, Manifest, canonical_json, name_fault
+from stages.publish.keys import blob_key, manifest_key, signature_key
+from stages.publish.manifest import MANIFEST, FileEntry, Manifest, canonical_json, name_fault
+from stages.publish.provenance import render_provenance
+from stages.publish.sbom import render_sbom
+from stages.publish.signature import key_id, sign
 from stages.publish.store import Store
 from stages.publish.weights import count_parameters
 from stages.shared.artifacts import verify_manifest
@@ -21,8 +25,14 @@ from stages.shared.errors import DataError, IntegrityError
 from stages.shared.files import sha256
 from stages.shared.params import Params
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
 POLICY, DESCRIPTORS, PARAMS, PROMPT, CARD = "policy", "descriptors.json", "params.json", "prompt.txt", "README.md"
+PROVENANCE, SBOM = "provenance.json", "sbom.cdx.json"
 METRICS = ("ingest", "profile", "train", "evaluate")
+MATERIALS = ("ingest", "profile", "train")
+"""The stages whose artifacts a release rests on."""
 QUESTION = "{question}"
 """Stands where the question goes, in the prompt that a release shows."""
 
@@ -37,23 +47,13 @@ class Release:
     contents: Mapping[str, Content]
 
 
-def blob_key(digest: str) -> str:
-    """Where the content with this SHA-256 is kept."""
-    return f"blobs/sha256/{digest}"
-
-
-def manifest_key(digest: str) -> str:
-    """Where the manifest of this release is kept: what is listed there is published."""
-    return f"manifests/{digest}.json"
-
-
 def assemble(params: Params, workspace: Workspace) -> Release:
     """Gather a release from what the stages left. The same inputs give the same digest.
 
     Raises IntegrityError for artifacts that changed after their stage wrote them, DataError for missing metrics and for
     a policy folder that holds anything but safetensors and plain text.
     """
-    for stage in ("profile", "train"):
+    for stage in MATERIALS:
         verify_manifest(workspace.artifacts(stage))
     policy = policy_files(workspace.artifacts("train") / POLICY)
     descriptors = workspace.artifacts("profile") / DESCRIPTORS
@@ -74,9 +74,14 @@ def assemble(params: Params, workspace: Workspace) -> Release:
         PARAMS: canonical_json(recorded(params)),
         PROMPT: prompt.encode(),
         CARD: render_card(evidence).encode(),
+        SBOM: render_sbom(),
     }
-    files = {name: _entry(content) for name, content in sorted(contents.items())}
-    return Release(Manifest(synthetic=evidence.synthetic, files=files), contents)
+    entries = {name: _entry(content) for name, content in contents.items()}
+    contents[PROVENANCE] = render_provenance(
+        recorded(params), _materials(workspace), {name: entry.sha256 for name, entry in entries.items()}
+    )
+    entries[PROVENANCE] = _entry(contents[PROVENANCE])
+    return Release(Manifest(synthetic=evidence.synthetic, files=dict(sorted(entries.items()))), contents)
 
 
 def recorded(params: Params) -> dict[str, Any]:
@@ -101,8 +106,13 @@ def policy_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def publish(release: Release, store: Store, done: Callable[[str], None] = lambda name: None) -> bool:
-    """Put a release into a store; True when it is new there, False when it was published before.
+def publish(
+    release: Release,
+    store: Store,
+    done: Callable[[str], None] = lambda name: None,
+    signer: EllipticCurvePrivateKey | None = None,
+) -> bool:
+    """Put a release into a store, signed where there is a signer; True when it is new there, False when it was before.
 
     Every blob is read back and hashed before the manifest, whose creation is the moment of publication: until then
     nothing that `fetch` or a listing looks at has changed. Calls `done` with each file that is safely stored.
@@ -114,10 +124,19 @@ def publish(release: Release, store: Store, done: Callable[[str], None] = lambda
         store.create(key, release.contents[name], entry.sha256)
         _check_stored(store, key, entry.sha256, name)
         done(name)
+    if signer is not None:
+        _store_signature(store, release.manifest, signer)
     manifest, digest = release.manifest.canonical(), release.manifest.digest
     is_new = store.create(manifest_key(digest), manifest, digest)
     _check_stored(store, manifest_key(digest), digest, "the manifest")
     return is_new
+
+
+def _store_signature(store: Store, manifest: Manifest, signer: EllipticCurvePrivateKey) -> None:
+    bundle, place = sign(manifest, signer), signature_key(manifest.digest, key_id(signer.public_key()))
+    digest = hashlib.sha256(bundle).hexdigest()
+    store.create(place, bundle, digest)
+    _check_stored(store, place, digest, "the signature")
 
 
 def _check_stored(store: Store, key: str, digest: str, name: str) -> None:
@@ -135,6 +154,12 @@ def _entry(content: Content) -> FileEntry:
     if isinstance(content, Path):
         return FileEntry(sha256=sha256(content), bytes=content.stat().st_size)
     return FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+
+
+def _materials(workspace: Workspace) -> dict[str, str]:
+    """SHA-256 of the manifest that each stage left: it lists the hash of every artifact that the release rests on."""
+    manifests = (workspace.artifacts(stage) / MANIFEST for stage in MATERIALS)
+    return {path.relative_to(workspace.root).as_posix(): sha256(path) for path in manifests}
 
 
 def _metrics(path: Path) -> bytes:

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from stages.publish.manifest import MANIFEST, Manifest, canonical_json
 from stages.shared.errors import ConfigurationError, IntegrityError
+from stages.shared.params import PublishParams
 
 SIGNATURE = "model.sig"
 """The signature's name beside the files of a pulled release; no part of the release itself."""
@@ -77,6 +78,12 @@ def load_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ConfigurationError(f"{path}: not an elliptic key of the curve P-256; make one: pointsman keys PATH")
     return key
+
+
+def key_from_environment(params: PublishParams) -> ec.EllipticCurvePrivateKey | None:
+    """The key at the path that the variable `publish.signing_key_env` holds; None where it is not set."""
+    path = os.environ.get(params.signing_key_env)
+    return load_private_key(Path(path)) if path else None
 
 
 def load_public_key(path: Path) -> PublicKey:

@@ -196,6 +196,7 @@ def fill(made: Workspace, params: Params, policy: Path) -> Workspace:
     """What ingest, profile, train and evaluate leave, for a policy that was never trained."""
     questions = make_questions(World.generate(params.world), "nq", "test", 3, random.Random(0))
     write_questions(made.artifacts("ingest") / "validation.parquet", questions)
+    write_manifest(made.artifacts("ingest"), "pointsman/questions/1")
     skill = {"plant": TopicSkill(em=0.9, f1=0.9, n=4), "song": TopicSkill(em=0.2, f1=0.2, n=4)}
     experts = [Descriptor(each.name, each.price, 0.4, skill, each.seen) for each in params.pool.experts]
     write_descriptors(made.artifacts("profile") / "descriptors.json", experts)

@@ -9,9 +9,10 @@ import boto3
 import pytest
 
 from stages.publish.fetch import fetch_release, resolve, verify_release
+from stages.publish.keys import blob_key, manifest_key
 from stages.publish.location import Location
 from stages.publish.manifest import FileEntry, Manifest
-from stages.publish.release import Release, assemble, blob_key, manifest_key, publish
+from stages.publish.release import Release, assemble, publish
 from stages.publish.s3 import S3Store
 from stages.publish.seaweed import Server
 from stages.shared.entry import Workspace

@@ -12,7 +12,8 @@ import pytest
 
 from stages.publish.fetch import fetch_release, list_releases
 from stages.publish.folder import FolderStore
-from stages.publish.release import Release, assemble, blob_key, manifest_key, policy_files, publish
+from stages.publish.keys import blob_key, manifest_key
+from stages.publish.release import Release, assemble, policy_files, publish
 from stages.publish.store import Store
 from stages.shared.artifacts import write_manifest
 from stages.shared.entry import Workspace

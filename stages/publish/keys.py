@@ -1,0 +1,18 @@
+"""Where in a store the parts of a release are."""
+
+from __future__ import annotations
+
+
+def blob_key(digest: str) -> str:
+    """Where the content with this SHA-256 is kept."""
+    return f"blobs/sha256/{digest}"
+
+
+def signature_key(digest: str, signer: str) -> str:
+    """Where the signature of a release by the key of this id is kept."""
+    return f"signatures/{digest}/{signer}.json"
+
+
+def manifest_key(digest: str) -> str:
+    """Where the manifest of this release is kept: what is listed there is published."""
+    return f"manifests/{digest}.json"
