@@ -14,7 +14,8 @@ from typing import Annotated, NoReturn
 import typer
 from rich.table import Table
 
-import flows.commands_training  # noqa: F401  (registers its commands)
+import flows.commands_evaluation
+import flows.commands_training  # noqa: F401  (both register their commands)
 from flows.command import JsonOption, app, command, console, enter_root
 from stages.shared.errors import ConfigurationError, TransientError
 

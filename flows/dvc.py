@@ -29,6 +29,7 @@ from stages.shared.errors import (
     PipelineError,
     TransientError,
 )
+from stages.shared.files import write_text
 
 Result = Literal["ran", "unchanged", "restored"]
 KINDS = (ConfigurationError, DataError, TransientError, BudgetError, IntegrityError, ConflictError)
@@ -146,6 +147,29 @@ def repro(
     if process.returncode:
         raise _failure(workspace, stage, lines)
     return _result(stage, lines)
+
+
+def export_run(root: Path, revision: str, folder: Path) -> None:
+    """Write what a revision kept of a finished run into a folder: params.yaml, metrics, artifacts/evaluate.
+
+    Raises ConfigurationError when there is no such revision, or DVC's cache no longer holds its evaluation.
+    """
+    if _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").returncode:
+        raise ConfigurationError(f"{revision!r} is neither a folder nor a git revision here")
+    for name in ("params.yaml", "dvc.lock", "metrics/ingest.json"):
+        shown = _git(root, "show", f"{revision}:{name}")
+        if shown.returncode == 0:
+            write_text(folder / name, shown.stdout)
+    out = folder / "artifacts" / "evaluate"
+    out.parent.mkdir(parents=True)
+    get = [*_dvc(), "get", "--quiet", "--rev", revision, "--out", str(out), str(root), "artifacts/evaluate"]
+    done = subprocess.run(get, env=environment(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().removeprefix("ERROR: ")
+        raise ConfigurationError(
+            f"{revision}: its evaluation is not to be had ({said}); it needs a committed dvc.lock, and artifacts in DVC's "
+            "cache: check the revision out elsewhere, run `pointsman run` there, and give that folder"
+        )
 
 
 def environment() -> dict[str, str]:

@@ -1,0 +1,77 @@
+"""Compare two finished evaluations: `python -m stages.evaluate.diff BEFORE AFTER`, and `pointsman diff`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from stages.evaluate.diff.compare import ROUTER, Diff, Sureness, compare
+from stages.evaluate.diff.page import render
+from stages.evaluate.diff.run import Run, read_run
+from stages.evaluate.diff.text import markdown
+from stages.shared.entry import INTERRUPTED
+from stages.shared.errors import PipelineError
+from stages.shared.files import write_text
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, compare, print; return the exit code."""
+    given = _parser().parse_args(argv)
+    try:
+        before, after = (read_run(folder, name or str(folder)) for folder, name in _folders(given))
+        show(compare(before, after, given.method, given.force, sureness(after)), given)
+    except PipelineError as error:
+        print(f"pointsman: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+def show(diff: Diff, given: argparse.Namespace) -> None:
+    """Write the page where one is wanted, and print the rest."""
+    if given.html:
+        write_text(given.html, render(diff))
+    if given.json:
+        print(json.dumps(asdict(diff), indent=2, ensure_ascii=False, allow_nan=False))
+    elif given.markdown or not sys.stdout.isatty():
+        print(markdown(diff, given.flips), end="")
+    else:
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        Console().print(Markdown(markdown(diff, given.flips)))
+
+
+def sureness(run: Run) -> Sureness:
+    """Intervals as the later run makes its own."""
+    settings: Mapping[str, Any] = run.params.get("evaluate") or {}
+    return Sureness(**{name: settings[name] for name in ("confidence", "resamples", "seed") if name in settings})
+
+
+def _folders(given: argparse.Namespace) -> list[tuple[Path, str]]:
+    return [(given.before, given.name_before), (given.after, given.name_after)]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pointsman diff", description="Compare two finished evaluations.")
+    parser.add_argument("before", type=Path, help="folder of a run: params.yaml, metrics/, artifacts/evaluate")
+    parser.add_argument("after", type=Path)
+    parser.add_argument("--name-before", default="", help="what to call the first (default: its folder)")
+    parser.add_argument("--name-after", default="")
+    parser.add_argument("--method", default=ROUTER, help="whose sets, candidates and flips (default: %(default)s)")
+    parser.add_argument("--flips", type=int, default=6, help="flipped questions to print (default: %(default)s)")
+    parser.add_argument("--force", action="store_true", help="compare what cannot be compared, on common questions")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--markdown", action="store_true", help="Markdown (also where the output is no terminal)")
+    parser.add_argument("--html", type=Path, help="also write a page, with every flipped question")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

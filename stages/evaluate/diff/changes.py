@@ -1,0 +1,55 @@
+"""What was set otherwise in two runs: parameters, the pool and its prices, the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from stages.evaluate.diff.run import Run
+
+Part = Literal["data", "price", "pool", "parameter"]
+PRICES = ("price", "prompt_price", "router_price", "router_prompt_price")
+ABSENT = "(absent)"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that differs; `before` and `after` are plain values, ABSENT for what is not there."""
+
+    part: Part
+    key: str
+    before: Any
+    after: Any
+
+
+def changes(before: Run, after: Run) -> list[Change]:
+    """Everything that differs: data first, then prices, the pool, other parameters."""
+    known = before.data is not None and after.data is not None
+    found = [Change("data", "question sets", "one", "another")] if known and before.data != after.data else []
+    old, new = dict(flatten(before.params)), dict(flatten(after.params))
+    for key in [*old, *(key for key in new if key not in old)]:
+        if old.get(key, ABSENT) != new.get(key, ABSENT):
+            found.append(Change(part_of(key, old, new), key, old.get(key, ABSENT), new.get(key, ABSENT)))
+    order: tuple[Part, ...] = ("data", "price", "pool", "parameter")
+    return sorted(found, key=lambda change: order.index(change.part))
+
+
+def part_of(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Part:
+    """A price counts as changed where both runs have one: a candidate that came or went is a change of the pool."""
+    if key.rsplit(".", 1)[-1] in PRICES and key in old and key in new:
+        return "price"
+    return "pool" if key.startswith("pool.") else "parameter"
+
+
+def flatten(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key -> plain value; entries of a list that have a name go by it, so that their order says nothing."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from flatten(inner, f"{place}.{name}" if place else str(name))
+    elif isinstance(value, list) and value and all(isinstance(item, Mapping) and "name" in item for item in value):
+        for item in value:
+            rest = {name: inner for name, inner in item.items() if name != "name"}
+            yield from flatten(rest, f"{place}[{item['name']}]")
+    else:
+        yield place, value

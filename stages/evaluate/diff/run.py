@@ -1,0 +1,134 @@
+"""One finished evaluation, read back from its folder: parameters, episodes, and what its data were."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from stages.shared.artifacts import verify_manifest
+from stages.shared.errors import ConfigurationError, IntegrityError
+
+COLUMNS = (
+    "method", "pool", "dataset", "question_id", "question", "answers", "prediction", "em", "cost", "called",
+    "transcript",
+)  # fmt: skip
+SHARES, AMOUNTS = ("em",), ("cost",)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One question as one method answered it."""
+
+    dataset: str
+    question_id: str
+    question: str
+    answers: tuple[str, ...]
+    prediction: str
+    em: float
+    cost: float
+    """Millionths of a dollar."""
+    called: tuple[str, ...]
+    transcript: str
+
+
+Episodes = Mapping[tuple[str, str], Episode]
+"""(dataset, question id) -> episode."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder: params.yaml, metrics/ and artifacts/evaluate."""
+
+    name: str
+    params: Mapping[str, Any]
+    methods: Mapping[str, Episodes]
+    """With the seen pool."""
+    data: str | None
+    """What identifies its question sets; None where that was not kept."""
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """Read and check a run.
+
+    Raises ConfigurationError when the folder holds no finished evaluation, IntegrityError when a file of it is not what
+    its manifest says, or a row of the episodes cannot be: the row is named.
+    """
+    ledger = folder / "artifacts" / "evaluate" / "episodes.parquet"
+    missing = [path for path in (folder / "params.yaml", ledger) if not path.is_file()]
+    if missing:
+        raise ConfigurationError(
+            f"{name}: no {missing[0].relative_to(folder)} there; give a git revision, or a folder of a finished run "
+            "(params.yaml, metrics/, artifacts/evaluate)"
+        )
+    verify_manifest(ledger.parent)
+    return Run(name, _mapping(folder / "params.yaml"), read_episodes(ledger), _data(folder))
+
+
+def read_episodes(path: Path) -> dict[str, dict[tuple[str, str], Episode]]:
+    """Method -> its episodes with the seen pool. Raises IntegrityError naming the row that cannot be."""
+    try:
+        rows = pq.read_table(path, columns=list(COLUMNS), filters=[("pool", "==", "seen")]).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+        raise IntegrityError(f"{path} is no ledger of episodes: {error}; evaluate again") from error
+    found: dict[str, dict[tuple[str, str], Episode]] = {}
+    for number, row in enumerate(rows):
+        fault = _fault(row)
+        group = found.setdefault(row["method"] or "", {})
+        key = (row["dataset"], row["question_id"])
+        if fault or key in group:
+            raise IntegrityError(
+                f"{path}: row {number} of the seen pool ({row['method']}, question {row['question_id']}): "
+                f"{fault or 'the same question twice'}; evaluate again"
+            )
+        group[key] = _episode(row)
+    return found
+
+
+def _fault(row: Mapping[str, Any]) -> str:
+    empty = [name for name in COLUMNS if row[name] is None]
+    if empty:
+        return f"no {empty[0]}"
+    if not 0.0 <= row["em"] <= 1.0:
+        return f"em is {row['em']}"
+    return f"cost is {row['cost']}" if not math.isfinite(row["cost"]) or row["cost"] < 0 else ""
+
+
+def _episode(row: Mapping[str, Any]) -> Episode:
+    return Episode(
+        row["dataset"], row["question_id"], row["question"], tuple(row["answers"]), row["prediction"], row["em"],
+        row["cost"], tuple(row["called"]), row["transcript"],
+    )  # fmt: skip
+
+
+def _mapping(path: Path) -> Mapping[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{path} is not readable YAML: {error}") from error
+    if not isinstance(found, dict):
+        raise IntegrityError(f"{path} must hold a mapping of sections, found {type(found).__name__}")
+    return found
+
+
+def _data(folder: Path) -> str | None:
+    """The hash that DVC keeps of the question sets or, without it, what their metrics say."""
+    lock, metrics = folder / "dvc.lock", folder / "metrics" / "ingest.json"
+    if lock.is_file():
+        outs: Sequence[Mapping[str, Any]] = _mapping(lock).get("stages", {}).get("ingest", {}).get("outs", [])
+        hashes = [out.get("md5") for out in outs if out.get("path") == "artifacts/ingest"]
+        if hashes and hashes[0]:
+            return str(hashes[0])
+    if not metrics.is_file():
+        return None
+    try:
+        return json.dumps(json.loads(metrics.read_text(encoding="utf-8")), sort_keys=True)
+    except ValueError as error:
+        raise IntegrityError(f"{metrics} is not JSON: {error}") from error
