@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -15,8 +13,9 @@ import typer
 from rich.table import Table
 
 import flows.commands_evaluation
+import flows.commands_releases
 import flows.commands_training  # noqa: F401  (both register their commands)
-from flows.command import JsonOption, app, command, console, enter_root
+from flows.command import JsonOption, app, command, console, enter_root, run_module
 from stages.shared.errors import ConfigurationError, TransientError
 
 NONE_YET = "No evaluation yet: pointsman run"
@@ -145,17 +144,13 @@ def up(port: Annotated[int, typer.Option(help="Of Prefect's server, on loopback.
 def ask(
     question: str,
     release: Annotated[
-        str | None, typer.Option(help="Digest, its first digits, or `latest`; default: published last here.")
+        str | None, typer.Option(help="Channel, digest, its first digits, or `latest`; default: published last here.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask the published router one question."""
-    from flows import dvc
-
-    root = enter_root()
     options = [*(["--release", release] if release else []), *(["--json"] if as_json else [])]
-    command = [sys.executable, "-m", "stages.publish.ask", *options, "--", question]
-    raise typer.Exit(subprocess.run(command, cwd=root, env=dvc.environment(), check=False).returncode)
+    run_module("stages.publish.ask", *options, "--", question)
 
 
 def _check_stage(name: str | None, known: list[str]) -> None:

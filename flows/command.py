@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import Annotated, NoReturn, ParamSpec
 
 import typer
 from rich.console import Console
@@ -39,7 +41,7 @@ def command(work: Callable[P, None]) -> Callable[P, None]:
             complain(str(error))
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as stop:
-            complain("interrupted; nothing is lost, `pointsman run` goes on from here")
+            complain("interrupted; nothing is lost, the same command goes on from here")
             raise typer.Exit(INTERRUPTED) from stop
 
     app.command()(guarded)
@@ -55,6 +57,14 @@ def enter_root() -> Path:
     os.chdir(root)
     load_params()
     return root
+
+
+def run_module(module: str, *arguments: str) -> NoReturn:
+    """Run a module of `stages` in the repository, in a process of its own, and leave with its exit code."""
+    from flows import dvc
+
+    command = [sys.executable, "-m", module, *arguments]
+    raise typer.Exit(subprocess.run(command, cwd=enter_root(), env=dvc.environment(), check=False).returncode)
 
 
 def complain(text: str) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.publish.answer import Watcher, answer
-from stages.publish.endpoint import open_store
-from stages.publish.fetch import fetch_release, resolve, verify_release
+from stages.publish.fetch import fetch_release, verify_release
 from stages.publish.manifest import DIGEST
+from stages.publish.promotion import find, open_desk
 from stages.publish.receipt import read_receipt
 from stages.shared.entry import Workspace, run_stage
 from stages.shared.episode.protocol import CallRequest, Invalid, neutralise, parse_turn
@@ -35,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, answer, print; return the exit code."""
     parser = argparse.ArgumentParser(prog="pointsman ask", description="Ask the published router a question.")
     parser.add_argument("question")
-    parser.add_argument("--release", help="digest, its first digits, or `latest` (default: published last here)")
+    parser.add_argument(
+        "--release", help="channel, digest, its first digits, or `latest` (default: published last here)"
+    )
     parser.add_argument("--json", action="store_true", help="print the whole episode as JSON")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameters (default: %(default)s)")
     given = parser.parse_args(argv)
@@ -69,13 +71,14 @@ def obtain(release: str | None, params: Params, workspace: Workspace) -> tuple[s
     if DIGEST.fullmatch(name) and (cache / name).is_dir():
         verify_release(cache / name, name)
         return name, cache / name
-    with open_store(params.publish, workspace.state) as store:
-        digest = resolve(store, name)
-        if (cache / digest).is_dir():
-            verify_release(cache / digest, digest)
+    with open_desk(params, workspace) as desk:
+        found = find(desk, name)
+        folder = cache / found.digest
+        if folder.is_dir():
+            verify_release(folder, found.digest)
         else:
-            fetch_release(store, digest, cache / digest)
-    return digest, cache / digest
+            fetch_release(desk.store, found.digest, folder, found.signed)
+    return found.digest, folder
 
 
 def as_record(question: str, digest: str, episode: Episode) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from stages.publish.store import Store
 from stages.shared.errors import ConfigurationError, ConflictError, IntegrityError
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+HEX = frozenset("0123456789abcdef")
 RESERVED = frozenset({"latest"})
 POINTER = re.compile(rf"channels/({NAME.pattern})/pointer\.json")
 SCHEMA: Final = "pointsman/channel/1"
@@ -85,9 +86,14 @@ class Change:
     evidence: tuple[Check, ...] = ()
 
 
+def is_channel_name(name: str) -> bool:
+    """Whether a name means a channel, not a digest, the first digits of one, or `latest`."""
+    return bool(NAME.fullmatch(name)) and name not in RESERVED and not set(name) <= HEX
+
+
 def check_name(channel: str) -> str:
     """The name. Raises ConfigurationError for one that no channel can have, or that could be a digest."""
-    if not NAME.fullmatch(channel) or channel in RESERVED or re.fullmatch(r"[0-9a-f]{6,}", channel):
+    if not is_channel_name(channel):
         raise ConfigurationError(
             f"{channel!r} cannot be a channel: take a letter, then letters, digits and hyphens, "
             "in lower case, as in `production`; not `latest`, nothing that reads as a digest"

@@ -120,6 +120,20 @@ def verify_release(folder: Path, digest: str) -> Manifest:
     return manifest
 
 
+def is_release(folder: Path) -> bool:
+    """Whether a folder is one that a release was downloaded into."""
+    return (folder / MANIFEST).is_file()
+
+
+def holds(folder: Path, digest: str) -> bool:
+    """Whether a folder holds this release, whole and unchanged."""
+    try:
+        verify_release(folder, digest)
+    except IntegrityError:
+        return False
+    return True
+
+
 def list_releases(store: Store) -> list[str]:
     """Digests of the published releases, newest first."""
     found = sorted(store.entries("manifests/"), key=lambda stored: (stored.modified, stored.key), reverse=True)

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from stages.shared.errors import ConfigurationError, IntegrityError
 
 INCOMING = ".incoming"
 """Where an object is written before it gets its name. What a crash leaves there is seen by nobody."""
+ABANDONED_S = 24 * 3600.0
 LOCK = ".lock"
 REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTSUP, errno.ENOSYS, errno.ENOTDIR, errno.EXDEV})
 
@@ -35,6 +37,7 @@ class FolderStore:
 
     def probe(self) -> None:
         """Link a file twice under one name, and take the lock. Raises ConfigurationError where that does not do."""
+        self._clear()
         with self._explained("write"), self._incoming(b"probe") as (part, _):
             twin = part.with_name(f"{part.name}.twin")
             try:
@@ -103,6 +106,13 @@ class FolderStore:
         """Delete an object, if it is there."""
         with self._explained(f"remove {key}"):
             (self._root / key).unlink(missing_ok=True)
+
+    def _clear(self) -> None:
+        """Remove what writers that died left half written."""
+        for part in (self._root / INCOMING).glob("*"):
+            with suppress(FileNotFoundError):
+                if time.time() - part.stat().st_mtime > ABANDONED_S:
+                    part.unlink()
 
     @contextmanager
     def _incoming(self, content: bytes | Path) -> Iterator[tuple[Path, str]]:

@@ -129,6 +129,8 @@ def publish(
     manifest, digest = release.manifest.canonical(), release.manifest.digest
     is_new = store.create(manifest_key(digest), manifest, digest)
     _check_stored(store, manifest_key(digest), digest, "the manifest")
+    for name, entry in release.manifest.files.items():  # what was garbage until now may have been collected meanwhile
+        store.create(blob_key(entry.sha256), release.contents[name], entry.sha256)
     return is_new
 
 

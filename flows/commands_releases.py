@@ -1,0 +1,105 @@
+"""The release manager's commands of `pointsman`: what was published, who serves it, promote, take back, use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.command import JsonOption, command, run_module
+
+MODULE = "stages.publish.manage"
+Name = Annotated[str, typer.Argument(help="A channel, a digest, its first digits, or `latest`.")]
+Channel = Annotated[str, typer.Argument(help="For example production.")]
+Reason = Annotated[str, typer.Option(help="Kept in the history of the channel.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")]
+
+
+@command
+def releases(as_json: JsonOption = False) -> None:
+    """List what was published, newest first."""
+    _manage("releases", as_json)
+
+
+@command
+def show(name: Name, as_json: JsonOption = False) -> None:
+    """Show what is in a release and what it measured."""
+    _manage("show", as_json, "--", name)
+
+
+@command
+def history(channel: Channel, as_json: JsonOption = False) -> None:
+    """List every move of a channel."""
+    _manage("history", as_json, "--", channel)
+
+
+@command
+def verify(
+    name: Annotated[str | None, typer.Argument(help="A release or a channel; default: the whole store.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hash what is stored again, and check its history.
+
+    Every file of every release, signatures by trusted keys, and that the channels' histories have no gap and no fork.
+    """
+    _manage("verify", as_json, *(["--", name] if name else []))
+
+
+@command
+def promote(
+    name: Name,
+    to: Annotated[str, typer.Option(help="The channel, for example production.")],
+    reason: Reason = "",
+    override: Annotated[
+        str | None, typer.Option(help="Promote though gates fail, for this reason, which is recorded.")
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a channel serve a release that passes its gates.
+
+    The gates are in infra/gates.yaml, the evidence in the release's own metrics.
+    """
+    options = ["--to", to, "--reason", reason, *(["--dry-run"] if dry_run else [])]
+    options += [] if override is None else ["--override", override]
+    _manage("promote", as_json, *options, "--", name)
+
+
+@command
+def rollback(channel: Channel, reason: Reason = "", as_json: JsonOption = False) -> None:
+    """Take the newest promotion of a channel back."""
+    _manage("rollback", as_json, "--reason", reason, "--", channel)
+
+
+@command
+def pull(
+    name: Name,
+    to: Annotated[Path | None, typer.Option(help="The folder; a release that is there is replaced.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Download a release, verified."""
+    _manage("pull", as_json, *(["--to", str(to.absolute())] if to else []), "--", name)
+
+
+@command
+def keys(
+    path: Annotated[Path, typer.Argument(help="Of the private key; the public one goes to PATH.pub.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Make a pair of keys that signs releases."""
+    _manage("keys", as_json, "--", str(path.absolute()))
+
+
+@command
+def collect(
+    older_than: Annotated[float, typer.Option(help="Days; longer than any publish takes.")] = 7.0,
+    dry_run: DryRun = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what dead publishers left in the store."""
+    _manage("collect", as_json, "--older-than", str(older_than), *(["--dry-run"] if dry_run else []))
+
+
+def _manage(name: str, as_json: bool, *arguments: str) -> None:
+    run_module(MODULE, name, *(["--json"] if as_json else []), *arguments)

@@ -1,0 +1,29 @@
+"""What no release needs: blobs and signatures that a publisher left behind when it died."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from stages.publish.fetch import list_releases, read_manifest
+from stages.publish.keys import blob_key
+from stages.publish.store import Store, Stored
+
+
+def collect(store: Store, older_than: timedelta, *, dry_run: bool = False) -> list[Stored]:
+    """Remove the objects that belong to no release and are older than `older_than`; what they were.
+
+    The age must be longer than any publish takes: a publisher's blobs belong to nothing until it commits. Raises
+    IntegrityError, and removes nothing, when a manifest cannot be read.
+    """
+    limit = datetime.now(UTC) - older_than
+    old = [
+        stored for prefix in ("blobs/", "signatures/") for stored in store.entries(prefix) if stored.modified < limit
+    ]
+    releases = list_releases(store)
+    needed = {blob_key(entry.sha256) for digest in releases for entry in read_manifest(store, digest).files.values()}
+    published = tuple(f"signatures/{digest}/" for digest in releases)
+    garbage = [stored for stored in old if stored.key not in needed and not stored.key.startswith(published)]
+    for stored in garbage:
+        if not dry_run:
+            store.remove(stored.key)
+    return garbage

@@ -1,0 +1,156 @@
+"""A release manager's commands: `python -m stages.publish.manage COMMAND`, and `pointsman COMMAND`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from stages.publish.channels import Event, list_channels, read_history
+from stages.publish.fetch import fetch_release, holds, is_release, list_releases, read_json, read_manifest
+from stages.publish.garbage import collect
+from stages.publish.gates import AVERAGE
+from stages.publish.printing import Printer
+from stages.publish.promotion import EVALUATION, Desk, examine, find, open_desk, promote, refuse_failed, roll_back
+from stages.publish.signature import make_keys
+from stages.publish.verification import verify
+from stages.shared.entry import Workspace, run_stage
+from stages.shared.errors import ConfigurationError, IntegrityError
+from stages.shared.params import Params
+
+Command = Callable[[Desk, argparse.Namespace, Printer], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, do what it says, print; return the exit code."""
+    given = _parser().parse_args(argv)
+
+    def work(params: Params, workspace: Workspace) -> None:
+        if given.command == "keys":
+            make_keys(given.path)
+            Printer(given.json).keys(given.path)
+            return
+        with open_desk(params, workspace, writing=given.command in WRITING) as desk:
+            COMMANDS[given.command](desk, given, Printer(given.json))
+
+    return run_stage(given.command, work, ["--params", str(given.params)])
+
+
+def releases(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
+    """Every release, newest first."""
+    printer.releases([_summary(desk, digest) for digest in list_releases(desk.store)])
+
+
+def show(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
+    """One release: what is in it, what it measured, which channels serve it."""
+    digest = find(desk, given.name).digest
+    manifest = read_manifest(desk.store, digest)
+    files = {name: entry.model_dump() for name, entry in manifest.files.items()}
+    printer.release({**_summary(desk, digest), "files": files})
+
+
+def history(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
+    """Every move of a channel, newest first."""
+    desk.memory.observe(desk.store, given.channel)
+    events = read_history(desk.store, given.channel)
+    if not events:
+        raise ConfigurationError(f"{desk.store.place} has no channel {given.channel!r}; `pointsman promote` makes one")
+    printer.events(events[::-1])
+
+
+def check(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
+    """Hash everything again. Raises IntegrityError when something is not what it says."""
+    report = verify(desk, given.name)
+    printer.report(report)
+    if report.faults:
+        raise IntegrityError(f"{len(report.faults)} fault(s) found; do not use what they name")
+
+
+def move(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
+    """Promote, on evidence. Raises DataError where a gate fails and is not overridden."""
+    examination = examine(desk, given.name, given.to)
+    ends_here = given.dry_run or (examination.failed and given.override is None)
+    if ends_here or not given.json:
+        printer.examination(examination)
+    refuse_failed(examination, given.override)
+    if not given.dry_run:
+        printer.moved(promote(desk, examination, given.reason, given.override), examination.is_served)
+
+
+def rollback(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
+    """Take the newest promotion back."""
+    printer.moved(roll_back(desk, given.channel, given.reason), was_served=False)
+
+
+def pull(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
+    """Download a release, verified; it takes the place of another. Raises ConfigurationError for a folder in use."""
+    found = find(desk, given.name)
+    folder: Path = given.to or Workspace(desk.root).state / "releases" / found.digest
+    if folder.exists() and not (folder.is_dir() and (is_release(folder) or not any(folder.iterdir()))):
+        raise ConfigurationError(f"{folder} holds something else than a release; choose another: --to FOLDER")
+    if not holds(folder, found.digest):
+        fetch_release(desk.store, found.digest, folder, found.signed)
+    printer.pulled(found.digest, folder, found.signed.signer if found.signed else None)
+
+
+def clear(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
+    """Remove what belongs to no release."""
+    garbage = collect(desk.store, timedelta(days=given.older_than), dry_run=given.dry_run)
+    printer.garbage([stored.key for stored in garbage], sum(stored.bytes for stored in garbage), given.dry_run)
+
+
+COMMANDS: dict[str, Command] = {
+    "releases": releases, "show": show, "history": history, "verify": check, "promote": move, "rollback": rollback,
+    "pull": pull, "collect": clear,
+}  # fmt: skip
+WRITING = frozenset({"promote", "rollback", "collect"})
+
+
+def _summary(desk: Desk, digest: str) -> dict[str, object]:
+    manifest = read_manifest(desk.store, digest)
+    evaluation = read_json(desk.store, manifest, EVALUATION)
+    router = evaluation.get("methods", {}).get("router", {}).get(AVERAGE, {})
+    signatures = [stored.key for stored in desk.store.entries(f"signatures/{digest}/")]
+    return {
+        "digest": digest,
+        "profile": read_json(desk.store, manifest, "params.json").get("profile_name"),
+        "synthetic": manifest.synthetic,
+        "bytes": manifest.size,
+        "router": router,
+        "signed_by": [key.rpartition("/")[2].removesuffix(".json") for key in signatures],
+        "channels": [channel for channel, event in _served(desk).items() if event.digest == digest],
+    }
+
+
+def _served(desk: Desk) -> dict[str, Event]:
+    positions = [desk.memory.observe(desk.store, channel) for channel in list_channels(desk.store)]
+    return {each.channel: each.event for each in positions if each.event is not None}
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="as JSON, for programs")
+    common.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameters (default: %(default)s)")
+    parser = argparse.ArgumentParser(prog="python -m stages.publish.manage", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    made = {name: commands.add_parser(name, parents=[common]) for name in (*COMMANDS, "keys")}
+    for name in ("show", "promote", "pull"):
+        made[name].add_argument("name", help="digest, its first digits, `latest` or a channel")
+    made["verify"].add_argument("name", nargs="?", help="digest or channel (default: the whole store)")
+    for name in ("history", "rollback"):
+        made[name].add_argument("channel")
+    for name in ("promote", "rollback"):
+        made[name].add_argument("--reason", default="", help="kept in the history of the channel")
+    made["promote"].add_argument("--to", required=True, help="the channel")
+    made["promote"].add_argument("--override", help="promote though gates fail, for this reason")
+    made["pull"].add_argument("--to", type=Path, help="the folder (default: .pointsman/releases/DIGEST)")
+    made["collect"].add_argument("--older-than", type=float, default=7.0, help="days (default: %(default)s)")
+    for name in ("promote", "collect"):
+        made[name].add_argument("--dry-run", action="store_true", help="say what would happen, and change nothing")
+    made["keys"].add_argument("path", type=Path, help="of the private key; the public one goes to PATH.pub")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

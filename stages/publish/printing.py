@@ -1,0 +1,165 @@
+"""What a release manager sees: tables, or one JSON value for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.publish.channels import Event
+from stages.publish.promotion import Examination
+from stages.publish.verification import Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DIGITS = 16
+"""Of a digest, shown to people."""
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Printer:
+    """Prints what a command found or did."""
+
+    as_json: bool
+    console: Console = field(default_factory=_console)
+
+    def releases(self, found: Sequence[Mapping[str, Any]]) -> None:
+        """Every release, one a line."""
+        if self.as_json:
+            self._dump(found)
+        elif not found:
+            self.console.print("No release yet: pointsman run")
+        else:
+            self._table(
+                ("release", "profile", "EM (average)", "cost", "MiB", "signed", "served by"),
+                [
+                    (each["digest"][:DIGITS], each["profile"], _number(each["router"], "em", 3),
+                     _number(each["router"], "cost", 1), f"{each['bytes'] / (1 << 20):.1f}",
+                     "yes" if each["signed_by"] else "no", ", ".join(each["channels"]))
+                    for each in found
+                ],
+            )  # fmt: skip
+
+    def release(self, found: Mapping[str, Any]) -> None:
+        """One release."""
+        if self.as_json:
+            self._dump(found)
+            return
+        note = ", synthetic" if found["synthetic"] else ""
+        self.console.print(f"release {found['digest']}, profile {found['profile']}{note}")
+        self.console.print(f"signed by: {', '.join(found['signed_by']) or 'nobody'}")
+        self.console.print(f"served by: {', '.join(found['channels']) or 'no channel'}")
+        numbers = {name: f"{value:.4g}" for name, value in found["router"].items() if isinstance(value, (int, float))}
+        self.console.print("router, average: " + ", ".join(f"{name} {value}" for name, value in numbers.items()))
+        rows = [(name, str(entry["bytes"]), entry["sha256"][:DIGITS]) for name, entry in found["files"].items()]
+        self._table(("file", "bytes", "sha256"), rows)
+
+    def events(self, events: Sequence[Event]) -> None:
+        """The history of a channel."""
+        if self.as_json:
+            self._dump([event.model_dump(mode="json") for event in events])
+            return
+        rows = [
+            (str(each.sequence), each.time, each.kind, each.digest[:DIGITS], each.actor, _said(each)) for each in events
+        ]
+        self._table(("", "time", "what", "release", "by", "why"), rows)
+
+    def examination(self, examination: Examination) -> None:
+        """The evidence for a promotion."""
+        if self.as_json:
+            self._dump({
+                "digest": examination.digest,
+                "channel": examination.position.channel,
+                "serves": examination.position.event.digest if examination.position.event else None,
+                "passed": not examination.failed,
+                "evidence": [check.model_dump() for check in examination.checks],
+            })  # fmt: skip
+            return
+        self.console.print(f"release {examination.digest[:DIGITS]} for {examination.position.channel}")
+        if not examination.checks:
+            self.console.print("the channel asks for nothing (infra/gates.yaml)")
+            return
+        rows = [
+            (each.gate, each.wanted, each.found, "passes" if each.passed else "FAILS") for each in examination.checks
+        ]
+        self._table(("gate", "wanted", "found", ""), rows)
+
+    def moved(self, event: Event, was_served: bool) -> None:
+        """A channel was moved, or was there already."""
+        if self.as_json:
+            self._dump({"changed": not was_served, "event": event.model_dump(mode="json")})
+            return
+        if was_served:
+            self.console.print(f"{event.channel} serves {event.digest[:DIGITS]} already; nothing was changed")
+            return
+        before = event.previous[:DIGITS] if event.previous else "nothing"
+        self.console.print(
+            f"{event.channel} serves {event.digest[:DIGITS]} now (number {event.sequence}); before: {before}. "
+            f"Back: pointsman rollback {event.channel}"
+        )
+
+    def report(self, report: Report) -> None:
+        """What a verification found."""
+        if self.as_json:
+            self._dump(asdict(report))
+            return
+        for fault in report.faults:
+            self.console.print(fault, style="red")
+        for channel in report.repaired:
+            self.console.print(f"{channel}: the newest event was written down, its writer had died before")
+        verdict = "faults found" if report.faults else "everything is what it says"
+        self.console.print(f"{len(report.releases)} releases, {len(report.channels)} channels: {verdict}")
+
+    def pulled(self, digest: str, folder: Path, signer: str | None) -> None:
+        """A release is in a folder."""
+        if self.as_json:
+            self._dump({"digest": digest, "folder": str(folder), "signer": signer})
+            return
+        signed = f", signed ({signer})" if signer else ""
+        self.console.print(f"release {digest[:DIGITS]} is in {folder}, verified{signed}")
+
+    def garbage(self, keys: Sequence[str], size: int, dry_run: bool) -> None:
+        """What was collected."""
+        if self.as_json:
+            self._dump({"removed": not dry_run, "bytes": size, "keys": list(keys)})
+            return
+        word = "would be removed" if dry_run else "removed"
+        self.console.print(f"{len(keys)} objects that belong to no release {word}, {size / (1 << 20):.1f} MiB")
+
+    def keys(self, path: Path) -> None:
+        """A pair of keys was made."""
+        if self.as_json:
+            self._dump({"private": str(path), "public": f"{path}.pub"})
+            return
+        self.console.print(
+            f"private key: {path} (keep it out of git; POINTSMAN_SIGNING_KEY={path} signs releases)\n"
+            f"public key: {path}.pub (commit a copy, and name it in infra/gates.yaml under signed_by)"
+        )
+
+    def _dump(self, value: Any) -> None:
+        print(json.dumps(value, indent=2, ensure_ascii=False))
+
+    def _table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        from rich.table import Table
+
+        table = Table(*headings, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table)
+
+
+def _number(values: Mapping[str, Any], name: str, digits: int) -> str:
+    return f"{values[name]:.{digits}f}" if isinstance(values.get(name), (int, float)) else "?"
+
+
+def _said(event: Event) -> str:
+    return event.reason + (f" (override: {event.override})" if event.override else "")

@@ -1,0 +1,64 @@
+"""Whether everything in a store is what it says: releases, signatures, and the history of every channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stages.publish.channels import is_channel_name, list_channels, read_history, repair
+from stages.publish.fetch import find_signature, list_releases, read_manifest, verify_stored
+from stages.publish.promotion import Desk, find
+from stages.publish.signature import PublicKey, load_public_key
+from stages.shared.errors import IntegrityError
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was looked at, what is wrong, and what was put right."""
+
+    releases: tuple[str, ...]
+    channels: tuple[str, ...]
+    faults: tuple[str, ...]
+    repaired: tuple[str, ...]
+
+
+def verify(desk: Desk, name: str | None, done: Callable[[str], None] = lambda digest: None) -> Report:
+    """Hash everything again: a release, a channel with what it serves, or the whole store.
+
+    A newest event whose writer died before it was written down is written down. Raises ConfigurationError for a name
+    that means nothing.
+    """
+    channels = list_channels(desk.store) if name is None else [name] if is_channel_name(name) else []
+    faults, repaired, wanted = [], [], list_releases(desk.store) if name is None else []
+    for channel in channels:
+        try:
+            if repair(desk.store, channel):
+                repaired.append(channel)
+            events = read_history(desk.store, channel)
+            wanted.append(find(desk, channel).digest)
+            wanted += [event.digest for event in events]
+        except IntegrityError as error:
+            faults.append(str(error))
+    if name is not None and not channels:
+        wanted.append(find(desk, name).digest)
+    releases, trusted = tuple(dict.fromkeys(wanted)), _trusted(desk)
+    for digest in releases:
+        faults += verify_stored(desk.store, digest) or _signature_faults(desk, digest, trusted)
+        done(digest)
+    return Report(releases, tuple(channels), tuple(faults), tuple(repaired))
+
+
+def _trusted(desk: Desk) -> list[PublicKey]:
+    """Every key that any channel trusts."""
+    policies = desk.policies()
+    paths = {path for policy in (*policies.channels.values(), policies.other) for path in policy.signed_by}
+    return [load_public_key(desk.root / path) for path in sorted(paths)]
+
+
+def _signature_faults(desk: Desk, digest: str, trusted: list[PublicKey]) -> list[str]:
+    try:
+        for key in trusted:
+            find_signature(desk.store, read_manifest(desk.store, digest), [key])
+    except IntegrityError as error:
+        return [str(error)]
+    return []

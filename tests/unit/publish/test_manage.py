@@ -1,0 +1,316 @@
+"""A release manager's day at the command line, on a folder: promote on evidence, take back, verify, use."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.publish.channels import event_key, pointer_key
+from stages.publish.fetch import read_manifest
+from stages.publish.folder import FolderStore
+from stages.publish.gates import POLICY
+from stages.publish.keys import blob_key
+from stages.publish.manage import main
+from stages.publish.manifest import Manifest
+from stages.publish.release import assemble, publish
+from stages.publish.signature import load_private_key
+from stages.shared.entry import Workspace
+from stages.shared.params import Params, PublishParams
+
+ROOT = Path(__file__).resolve().parents[3]
+GATES = [
+    {"metric": "em", "at_least": 0.4},
+    {"metric": "em", "against": "served", "at_least": -0.02},
+    {"metric": "cost", "at_most": 20.0},
+]
+
+
+@dataclass
+class Repository:
+    """A checkout whose releases go to a folder."""
+
+    workspace: Workspace
+    params: Params
+    capsys: pytest.CaptureFixture[str]
+
+    @property
+    def store(self) -> FolderStore:
+        return FolderStore(self.workspace.root / "store")
+
+    def policy(self, *gates: dict[str, Any], signed_by: tuple[str, ...] = ()) -> None:
+        """What production asks."""
+        production = {"gates": list(gates), "signed_by": list(signed_by)}
+        path = self.workspace.root / POLICY
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump({"channels": {"production": production}, "other": {}}))
+
+    def publish(self, em: float, key: Path | None = None) -> str:
+        """A release whose router has this EM."""
+        path = self.workspace.metrics("evaluate")
+        metrics = json.loads(path.read_text())
+        metrics["methods"]["router"]["average"]["em"] = em
+        path.write_text(json.dumps(metrics))
+        release = assemble(self.params, self.workspace)
+        publish(release, self.store, signer=load_private_key(key) if key else None)
+        return release.manifest.digest
+
+    def run(self, *arguments: str) -> int:
+        """A command, its output left to `said`."""
+        return main(list(arguments))
+
+    def json(self, *arguments: str) -> Any:
+        """The JSON that a command which succeeds prints."""
+        self.capsys.readouterr()
+        assert main([*arguments, "--json"]) == 0
+        return json.loads(self.capsys.readouterr().out)
+
+    def manifest(self, digest: str) -> Manifest:
+        return read_manifest(self.store, digest)
+
+    def served(self) -> str | None:
+        path = self.workspace.root / "store" / pointer_key("production")
+        return json.loads(path.read_bytes())["digest"] if path.exists() else None
+
+
+@pytest.fixture
+def repository(
+    workspace: Workspace, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Repository:
+    changed = params.model_copy(update={"publish": PublishParams(folder="store")})
+    (workspace.root / "params.yaml").write_text(yaml.safe_dump(changed.model_dump(mode="json")))
+    monkeypatch.chdir(workspace.root)
+    monkeypatch.setenv("POINTSMAN_ACTOR", "ada")
+    made = Repository(workspace, changed, capsys)
+    made.policy(*GATES)
+    return made
+
+
+def test_a_release_that_passes_its_gates_is_promoted_with_the_evidence(repository: Repository) -> None:
+    digest = repository.publish(0.5)
+    done = repository.json("promote", digest[:10], "--to", "production", "--reason", "first")
+    assert done["changed"]
+    event = done["event"]
+    assert (event["digest"], event["actor"], event["reason"], event["override"]) == (digest, "ada", "first", None)
+    assert [check["passed"] for check in event["evidence"]] == [True, True, True]
+    assert repository.served() == digest
+
+
+def test_a_release_that_fails_is_refused_naming_the_gates_and_nothing_changes(repository: Repository) -> None:
+    good, worse = repository.publish(0.6), repository.publish(0.5)
+    repository.run("promote", good, "--to", "production")
+    repository.capsys.readouterr()
+    assert repository.run("promote", worse, "--to", "production") == 1
+    said = repository.capsys.readouterr()
+    assert "FAILS" in said.out
+    assert "router minus served: em on average: -0.1, not at least -0.02" in said.err
+    assert repository.served() == good
+
+
+def test_an_override_needs_a_reason_and_is_recorded(repository: Repository) -> None:
+    digest = repository.publish(0.1)
+    assert repository.run("promote", digest, "--to", "production", "--override", " ") == 2
+    assert repository.served() is None
+    event = repository.json("promote", digest, "--to", "production", "--override", "a fire")["event"]
+    assert event["override"] == "a fire"
+    assert [check["passed"] for check in event["evidence"]] == [False, True, True]
+    repository.capsys.readouterr()
+    repository.run("history", "production")
+    assert "override: a fire" in repository.capsys.readouterr().out
+
+
+def test_an_override_that_was_not_needed_is_not_recorded(repository: Repository) -> None:
+    digest = repository.publish(0.5)
+    assert (
+        repository.json("promote", digest, "--to", "production", "--override", "why not")["event"]["override"] is None
+    )
+
+
+def test_a_dry_run_shows_the_evidence_and_changes_nothing(repository: Repository) -> None:
+    good, bad = repository.publish(0.5), repository.publish(0.1)
+    evidence = repository.json("promote", good, "--to", "production", "--dry-run")
+    assert evidence["passed"]
+    assert evidence["evidence"][0]["found"] == "0.5"
+    assert repository.run("promote", bad, "--to", "production", "--dry-run", "--json") == 1
+    assert not json.loads(repository.capsys.readouterr().out)["passed"]
+    assert repository.served() is None
+
+
+def test_to_promote_what_is_served_changes_nothing(repository: Repository) -> None:
+    digest = repository.publish(0.5)
+    repository.run("promote", digest, "--to", "production")
+    assert not repository.json("promote", digest, "--to", "production")["changed"]
+    assert len(repository.json("history", "production")) == 1
+
+
+def test_a_rollback_goes_back_past_any_gate_and_says_so_in_history(repository: Repository) -> None:
+    first, second = repository.publish(0.5), repository.publish(0.6)
+    for digest in (first, second):
+        repository.run("promote", digest, "--to", "production")
+    event = repository.json("rollback", "production", "--reason", "complaints")["event"]
+    assert (event["digest"], event["previous"], event["kind"]) == (first, second, "rollback")
+    assert [each["sequence"] for each in repository.json("history", "production")] == [3, 2, 1]
+    assert repository.run("rollback", "production") == 2
+    assert "no release to go back to" in repository.capsys.readouterr().err
+
+
+def test_a_release_goes_from_channel_to_channel(repository: Repository) -> None:
+    digest = repository.publish(0.5)
+    repository.run("promote", "latest", "--to", "staging")
+    repository.run("promote", "staging", "--to", "production")
+    assert repository.served() == digest
+    (listed,) = repository.json("releases")
+    assert listed["channels"] == ["production", "staging"]
+    assert repository.json("show", "production")["digest"] == digest
+
+
+def test_a_release_that_is_not_whole_is_not_promoted(repository: Repository) -> None:
+    digest = repository.publish(0.5)
+    repository.store.remove(blob_key(repository.manifest(digest).files["prompt.txt"].sha256))
+    assert repository.run("promote", digest, "--to", "production") == 1
+    assert "is not whole" in repository.capsys.readouterr().err
+    assert repository.served() is None
+
+
+def test_a_required_signature_gates_promotion_and_use(repository: Repository) -> None:
+    root = repository.workspace.root
+    for name in ("release", "other"):
+        assert repository.run("keys", str(root / f"{name}.pem")) == 0
+    repository.policy(*GATES, signed_by=("release.pem.pub",))
+    unsigned, strange = repository.publish(0.5), repository.publish(0.51, root / "other.pem")
+    for digest in (unsigned, strange):
+        assert repository.run("promote", digest, "--to", "production") == 1
+        assert "signature: none, not by release.pem.pub" in repository.capsys.readouterr().err
+    signed = repository.publish(0.52, root / "release.pem")
+    assert repository.json("promote", signed, "--to", "production")["changed"]
+    pulled = repository.json("pull", "production", "--to", str(root / "live"))
+    assert pulled["signer"].endswith("release.pem.pub")
+    assert (root / "live" / "model.sig").is_file()
+    (path,) = (root / "store" / "signatures" / signed).iterdir()
+    path.unlink()
+    assert repository.run("pull", "production", "--to", str(root / "again")) == 1
+    assert not (root / "again").exists()
+
+
+def test_a_pull_brings_a_folder_up_to_date_and_leaves_other_folders_alone(repository: Repository) -> None:
+    first, second, live = repository.publish(0.5), repository.publish(0.6), repository.workspace.root / "live"
+    for digest in (first, second):
+        repository.run("promote", digest, "--to", "production")
+        assert repository.json("pull", "production", "--to", str(live))["digest"] == digest
+        assert Manifest.model_validate_json((live / "manifest.json").read_bytes()).digest == digest
+    (live / "prompt.txt").write_text("changed here")
+    assert repository.run("pull", "production", "--to", str(live)) == 0
+    assert (live / "prompt.txt").read_text() != "changed here"
+    assert repository.run("pull", "production", "--to", str(repository.workspace.root)) == 2
+    assert repository.json("pull", first)["folder"].endswith(f".pointsman/releases/{first}")
+
+
+def test_a_flipped_byte_anywhere_is_found_by_verify_and_refused_by_pull(repository: Repository) -> None:
+    root = repository.workspace.root
+    repository.run("keys", str(root / "release.pem"))
+    repository.policy(*GATES, signed_by=("release.pem.pub",))
+    for em in (0.5, 0.6):
+        repository.run("promote", repository.publish(em, root / "release.pem"), "--to", "production")
+    assert repository.run("verify") == 0
+    served = str(repository.served())
+    used = {entry.sha256 for entry in repository.manifest(served).files.values()} | {f"{served}.json", "pointer.json"}
+    files = [path for path in (root / "store").rglob("*") if path.is_file() and path.stat().st_size]
+    assert len(files) > len(used) + 4
+    for path in files:
+        before = path.read_bytes()
+        place = len(before) // 2
+        path.write_bytes(before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])
+        assert repository.run("verify") == 1, path
+        if path.name in used or path.parent.name == served:
+            assert repository.run("pull", "production", "--to", str(root / "live")) == 1, path
+            assert not (root / "live").exists()
+        path.write_bytes(before)
+    assert repository.run("verify") == 0
+
+
+def test_verify_writes_down_an_event_whose_writer_died(repository: Repository) -> None:
+    repository.run("promote", repository.publish(0.5), "--to", "production")
+    repository.store.remove(event_key("production", 1))
+    assert repository.json("verify", "production")["repaired"] == ["production"]
+    assert repository.json("verify")["repaired"] == []
+
+
+def test_a_channel_that_went_back_is_refused_everywhere(repository: Repository) -> None:
+    path = repository.workspace.root / "store" / pointer_key("production")
+    first, second = repository.publish(0.5), repository.publish(0.6)
+    repository.run("promote", first, "--to", "production")
+    old = path.read_bytes()
+    repository.run("promote", second, "--to", "production")
+    path.write_bytes(old)
+    for command in (["pull", "production"], ["promote", second, "--to", "production"], ["rollback", "production"],
+                    ["history", "production"], ["verify"]):  # fmt: skip
+        assert repository.run(*command) == 1, command
+        assert "was at 2 before" in "".join(repository.capsys.readouterr())
+
+
+def test_what_dead_publishers_left_is_collected_by_age(repository: Repository) -> None:
+    digest = repository.publish(0.5)
+    stray = blob_key("0" * 64)
+    (repository.workspace.root / "store" / stray).write_bytes(b"stray")
+    assert repository.json("collect")["keys"] == []
+    assert repository.json("collect", "--older-than", "0", "--dry-run")["keys"] == [stray]
+    assert repository.json("collect", "--older-than", "0")["keys"] == [stray]
+    assert repository.json("verify", digest)["faults"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["promote", "0" * 64, "--to", "production"], 2, "holds no release"),
+        (["promote", "latest", "--to", "Production"], 2, "cannot be a channel"),
+        (["promote", "nowhere", "--to", "production"], 2, "no channel 'nowhere'; there are: none yet"),
+        (["history", "production"], 2, "no channel 'production'"),
+        (["rollback", "production"], 2, "no release to go back to"),
+        (["show", "abc"], 2, "names no release"),
+        (["keys", "params.yaml"], 2, "never overwritten"),
+    ],
+)
+def test_what_cannot_be_done_is_a_clear_error(
+    repository: Repository, arguments: list[str], code: int, says: str
+) -> None:
+    repository.publish(0.5)
+    assert repository.run(*arguments) == code
+    assert says in repository.capsys.readouterr().err
+
+
+def test_people_get_tables(repository: Repository) -> None:
+    digest = repository.publish(0.5)
+    for command in (["promote", digest, "--to", "production", "--reason", "first"], ["releases"], ["show", digest],
+                    ["history", "production"], ["verify"]):  # fmt: skip
+        assert repository.run(*command) == 0
+    said = repository.capsys.readouterr().out
+    for expected in ("passes", f"production serves {digest[:16]} now (number 1)", "0.500", "provenance.json", "first",
+                     "everything is what it says"):  # fmt: skip
+        assert expected in said
+
+
+def test_promote_and_rollback_take_less_than_two_seconds_and_load_nothing_heavy(repository: Repository) -> None:
+    first, second = repository.publish(0.5), repository.publish(0.6)
+    for arguments in (["promote", first, "--to", "production"], ["promote", second, "--to", "production"],
+                      ["rollback", "production"]):  # fmt: skip
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "stages.publish.manage", *arguments], cwd=repository.workspace.root, check=True,
+            env={"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert time.perf_counter() - start < 2
+    heavy = "('torch', 'transformers', 'boto3', 'numpy', 'model_signing', 'huggingface_hub')"
+    code = f"import sys, stages.publish.manage as m; m.main(['promote', 'latest', '--to', 'production']); \
+print([name for name in {heavy} if name in sys.modules], file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository.workspace.root, env={"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr.strip() == "[]"
