@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import yaml
 
@@ -36,6 +37,7 @@ KINDS = (ConfigurationError, DataError, TransientError, BudgetError, IntegrityEr
 BUSY = ("is busy, it is being blocked", "Unable to acquire lock")
 STOP_SECONDS = {signal.SIGINT: 30.0, signal.SIGTERM: 10.0, signal.SIGKILL: 5.0}
 TAIL_LINES = 15
+WORKER = "pointsman"
 HINTS = (
     "Generating lock file", "Updating lock file", "To track the changes with git", "\tgit add",
     "To enable auto staging", "\tdvc config core.autostage", "Use `dvc push`", "Data and pipelines are up to date",
@@ -89,18 +91,24 @@ def stage_names(root: Path) -> tuple[str, ...]:
         raise ConfigurationError(f"{root / 'dvc.yaml'} has no readable stages: {error}") from error
 
 
+def params_of(root: Path, stage: str) -> tuple[str, ...]:
+    """The sections of params.yaml that a stage depends on."""
+    return tuple(_read_yaml(root / "dvc.yaml")["stages"][stage].get("params", []))
+
+
+def metrics_of(root: Path, stage: str) -> tuple[str, ...]:
+    """The metrics files that a stage writes."""
+    listed = _read_yaml(root / "dvc.yaml")["stages"][stage].get("metrics", [])
+    return tuple(path for entry in listed for path in (entry if isinstance(entry, dict) else [entry]))
+
+
 def status(root: Path) -> tuple[StageStatus, ...]:
     """Every stage in order, with why it would run.
 
     Raises ConflictError when DVC is busy, ConfigurationError when it refuses.
     """
     names = stage_names(root)
-    done = subprocess.run(
-        [*_dvc(), "status", "--json", *names], cwd=root, env=environment(), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        _refuse(done.stderr)
-    changes = json.loads(done.stdout)
+    changes = json.loads(call(root, "status", "--json", *names))
     lock, params = _read_yaml(root / "dvc.lock").get("stages", {}), _read_yaml(root / "params.yaml")
     return tuple(_status_of(name, changes.get(name, []), lock.get(name), params) for name in names)
 
@@ -135,9 +143,8 @@ def repro(
     workspace.errors(stage).unlink(missing_ok=True)
     command = [*_dvc(), "repro", "--single-item", *(["--force"] if force else []), stage]
     lines: list[str] = []
-    with _running(command, root) as process:
-        assert process.stdout is not None
-        for line in _lines(process.stdout, tick_s):
+    with running(command, root) as process:
+        for line in lines_of(process, tick_s):
             on_tick()
             if line and not line.startswith(HINTS):
                 lines.append(line)
@@ -147,6 +154,22 @@ def repro(
     if process.returncode:
         raise _failure(workspace, stage, lines)
     return _result(stage, lines)
+
+
+def call(root: Path, *arguments: str) -> str:
+    """What a DVC command prints. Raises ConflictError when DVC is busy, ConfigurationError when it refuses."""
+    done = subprocess.run(
+        [*_dvc(), *arguments], cwd=root, env=environment(), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        _refuse(done.stderr)
+    return done.stdout
+
+
+def git(root: Path, *arguments: str) -> str | None:
+    """What a git command prints, None when it fails."""
+    done = _git(root, *arguments)
+    return done.stdout if done.returncode == 0 else None
 
 
 def export_run(root: Path, revision: str, folder: Path) -> None:
@@ -252,9 +275,23 @@ def _refuse(output: str) -> None:
 
 
 @contextmanager
-def _running(command: Sequence[str], root: Path) -> Iterator[subprocess.Popen[str]]:
+def work_off(root: Path, extra: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """The worker of DVC's queue, in the foreground: one experiment at a time, until none is left or the block ends.
+
+    `dvc queue start` would start the same command as a daemon, which outlives whoever started it. `extra` is put into
+    the environment of the experiments.
+    """
+    with running([*_dvc(), "exp", "queue-worker", f"{WORKER}@localhost"], root, extra) as process:
+        yield process
+
+
+@contextmanager
+def running(
+    command: Sequence[str], root: Path, extra: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a command in a session of its own; no process of its group is left when the block ends."""
     process = subprocess.Popen(
-        command, cwd=root, env=environment(), start_new_session=True, text=True,
+        command, cwd=root, env=environment() | dict(extra), start_new_session=True, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
     )  # fmt: skip
     try:
@@ -284,8 +321,10 @@ def _group_ends(process: subprocess.Popen[str], seconds: float) -> bool:
     return False
 
 
-def _lines(stream: IO[str], tick_s: float) -> Iterator[str | None]:
-    """The stream's lines without their ends, and None whenever `tick_s` seconds bring none."""
+def lines_of(process: subprocess.Popen[str], tick_s: float) -> Iterator[str | None]:
+    """The process's lines without their ends, and None whenever `tick_s` seconds bring none."""
+    assert process.stdout is not None
+    stream = process.stdout
     waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def read() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from stages.shared.files import write_json
 from stages.shared.params import Params, load_params
 
 INTERRUPTED = 130
+RUNS = "POINTSMAN_RUNS"
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,11 @@ class Workspace:
         return self.root / "metrics" / f"{stage}.json"
 
     def runs(self, stage: str) -> Path:
-        """Where a stage keeps what it resumes from; outside DVC, which wipes outputs before it runs a stage."""
-        return self.state / "runs" / stage
+        """Where a stage keeps what it resumes from; outside DVC, which wipes outputs before it runs a stage.
+
+        POINTSMAN_RUNS names another place: DVC throws away the folder that it runs an experiment in.
+        """
+        return Path(os.environ.get(RUNS) or self.state / "runs") / stage
 
     def errors(self, stage: str) -> Path:
         """What went wrong when the stage last failed; absent after a success."""

@@ -150,7 +150,7 @@ def _logits(shape: Shape, setup: Setup) -> int:
 
 
 def gathered(shape: Shape, setup: Setup) -> int:
-    """Whole weights of the root and of two layers (one is fetched ahead), and their gradients until they are reduced."""
+    """Whole weights of the root and of two layers (one is fetched ahead), and their gradients until reduced."""
     return 2 * (shape.root_parameters + 2 * shape.layer_parameters) * setup.compute
 
 
