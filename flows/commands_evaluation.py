@@ -49,7 +49,8 @@ def diff(
 @records.command("evaluate")
 def evaluate_records(
     folder: Annotated[Path, typer.Argument(help="Records of LLMRouter, LLMRouterBench, RouterBench or RouterEval.")],
-    methods: Annotated[str, typer.Option(help="Names with commas between; default: all.")] = "",
+    methods: Annotated[str, typer.Option(help="Names with commas between; default: all that need no replies.")] = "",
+    without: Annotated[list[str] | None, typer.Option(help="A task to leave out (LLMRouter).")] = None,
     seed: Annotated[int, typer.Option(help="Of what learns, and of a split made here.")] = 7,
     as_json: JsonOption = False,
 ) -> None:
@@ -58,7 +59,8 @@ def evaluate_records(
     Accuracy, cost, AIQ and time of every method, with the oracle and the best fixed candidate beside.
     """
     options = ["--seed", str(seed), *(["--methods", methods] if methods else []), *(["--json"] if as_json else [])]
-    _run("stages.evaluate.records_bench", [*options, "--", str(folder)])
+    options += [word for task in without or [] for word in ("--without", task)]
+    _run("stages.evaluate.tables", [*options, "--", str(folder)])
 
 
 def _folder(name: str, scratch: Path) -> Path:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from stages.shared.files import atomic_path
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -36,6 +41,22 @@ class Remembering:
         if new:
             self._known.update(zip(new, self._encode(new), strict=True))
         return np.stack([self._known[text] for text in texts])
+
+
+class Kept:
+    """An encoder whose vectors are kept in a folder, a file for each list of texts."""
+
+    def __init__(self, encode: Encoder, folder: Path) -> None:
+        self._encode, self._folder = encode, folder
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors in the order of the texts, read where they were kept."""
+        path = self._folder / f"{hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()}.npy"
+        if not path.is_file():
+            with atomic_path(path) as part, part.open("wb") as handle:
+                np.save(handle, self._encode(texts), allow_pickle=False)
+        vectors: np.ndarray = np.load(path, allow_pickle=False)
+        return vectors
 
 
 @cache

@@ -1,0 +1,136 @@
+"""Every method fitted on one split of a table and scored on the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.evaluate import behaviour, frontier
+from stages.evaluate.contest import METHOD_FAULTS
+from stages.evaluate.routers.catalogue import FITS
+from stages.evaluate.routers.encoder import Encoder
+from stages.evaluate.routers.history import History
+from stages.evaluate.routers.protocol import Asked, Router
+from stages.evaluate.statistics import Resamples
+from stages.evaluate.tables.table import RecordTable, Rows
+from stages.shared.params import EvaluateParams, RecordsMethod
+
+SET = "all"
+THRIFTS = tuple(step / 10 for step in range(11))
+"""Where the curve of a method is sampled."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One method on the split to test on."""
+
+    method: str
+    accuracy: float
+    """Mean score at thrift 0."""
+    low: float
+    high: float
+    cost: float
+    """Mean of a question, in the table's unit, at thrift 0."""
+    aiq: float
+    """Over all thrifts, costs from 0 to the dearest candidate's."""
+    apgr: float | None
+    """From the cheapest candidate to the one that was best on the split to fit on; None where that leaves no gap."""
+    entropy: float
+    """Of the candidates chosen, bits."""
+    fit_s: float
+    decide_ms: float
+    """Milliseconds a question, embedding not counted."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """All of them, the best first."""
+
+    source: str
+    n_train: int
+    n_test: int
+    candidates: tuple[str, ...]
+    cost_unit: str
+    scores: tuple[Score, ...]
+    failed: dict[str, str]
+    """Method -> why it has no score."""
+    zero_router: float
+    """AIQ of random mixtures of the candidates."""
+
+
+def hold(table: RecordTable, methods: Sequence[RecordsMethod], encode: Encoder, params: EvaluateParams) -> Standing:
+    """Fit and score each method, with the oracle, the best fixed candidate and chance beside."""
+    history, asked, order = table.history(encode), table.asked(encode), table.order
+    test = Rows(table.test.questions, table.test.scores[:, order], table.test.costs[:, order])
+    judge = Judge(history, test, params)
+    scores = [*judge.controls()]
+    failed: dict[str, str] = {}
+    for method in methods:
+        try:
+            scores.append(judge.fitted(method, asked))
+        except METHOD_FAULTS as error:
+            failed[method] = str(error) or type(error).__name__
+    ranked = sorted(scores, key=lambda score: (-score.accuracy, score.cost))
+    return Standing(
+        table.source, len(history.questions), len(test.questions), history.candidates, table.cost_unit, tuple(ranked),
+        failed, frontier.aiq(judge.fixed, judge.high),
+    )  # fmt: skip
+
+
+class Judge:
+    """Scores choices on the split to test on."""
+
+    def __init__(self, history: History, test: Rows, params: EvaluateParams) -> None:
+        self._history, self._test, self._params = history, test, params
+        means = zip(test.costs.mean(axis=0), test.scores.mean(axis=0), strict=True)
+        self.fixed: list[frontier.Point] = [(float(cost), float(score)) for cost, score in means]
+        self.high = max(cost for cost, _ in self.fixed)
+        sizes = {SET: len(test.questions)}
+        self._resamples = Resamples(sizes, params.resamples, params.confidence, params.seed)
+
+    def controls(self) -> Iterator[Score]:
+        """The bound, the candidate that was best on the split to fit on, and chance."""
+        count = len(self._test.questions)
+        best = np.where(self._test.scores == self._test.scores.max(axis=1, keepdims=True), self._test.costs, np.inf)
+        yield self._score("oracle", np.argmin(best, axis=1))
+        yield self._score(f"fixed:{self._history.candidates[self._history.strongest]}",
+                          np.full(count, self._history.strongest))  # fmt: skip
+        drawn = np.random.default_rng(self._params.seed).integers(len(self._history.candidates), size=count)
+        yield self._score("random", drawn)
+
+    def fitted(self, method: RecordsMethod, asked: Asked) -> Score:
+        """A method of the catalogue, timed. Raises what its fit or its choices raise."""
+        start = time.perf_counter()
+        router = FITS[method](self._history, self._params)
+        fitted = time.perf_counter()
+        chosen = self._chosen(router, asked, 0.0)
+        decided = time.perf_counter()
+        curve = [self._point(chosen), *(self._point(self._chosen(router, asked, thrift)) for thrift in THRIFTS[1:])]
+        milliseconds = 1000 * (decided - fitted) / len(self._test.questions)
+        return self._score(method, chosen, curve, fitted - start, milliseconds)
+
+    def _chosen(self, router: Router, asked: Asked, thrift: float) -> np.ndarray:
+        places = {name: place for place, name in enumerate(self._history.candidates)}
+        return np.array([places[choice.taken] for choice in router.decide(asked, thrift)])
+
+    def _point(self, chosen: np.ndarray) -> frontier.Point:
+        rows = np.arange(len(chosen))
+        return float(self._test.costs[rows, chosen].mean()), float(self._test.scores[rows, chosen].mean())
+
+    def _score(
+        self, method: str, chosen: np.ndarray, curve: Sequence[frontier.Point] = (), fit_s: float = 0.0,
+        decide_ms: float = 0.0,
+    ) -> Score:  # fmt: skip
+        cost, _ = self._point(chosen)
+        interval = self._resamples.mean(SET, self._test.scores[np.arange(len(chosen)), chosen])
+        points = curve or [self._point(chosen)]
+        counts = np.bincount(chosen, minlength=len(self._history.candidates)) / len(chosen)
+        share = dict(zip(self._history.candidates, counts.tolist(), strict=True))
+        return Score(
+            method, interval.value, interval.low, interval.high, cost, frontier.aiq(points, self.high),
+            frontier.apgr(points, self.fixed[0], self.fixed[self._history.strongest]), behaviour.entropy(share), fit_s,
+            decide_ms,
+        )  # fmt: skip

@@ -1,0 +1,82 @@
+"""A table of records that somebody published: candidates scored on questions, split to fit and to test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.evaluate.routers.encoder import Encoder
+from stages.evaluate.routers.history import History, finite
+from stages.evaluate.routers.protocol import Asked
+from stages.shared.errors import DataError
+
+TRAIN_SHARE = 0.7
+"""Of the questions, where the publisher made no split: LLMRouterBench's own share."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Questions with what every candidate scored and cost."""
+
+    questions: tuple[str, ...]
+    scores: np.ndarray
+    """(questions, candidates), 0 to 1."""
+    costs: np.ndarray
+    """(questions, candidates), in the table's unit."""
+    vectors: np.ndarray | None = None
+    """Where the table brings embeddings of its own."""
+
+    def only(self, places: np.ndarray) -> Rows:
+        """Some of the rows."""
+        return Rows(
+            tuple(self.questions[place] for place in places), self.scores[places], self.costs[places],
+            None if self.vectors is None else self.vectors[places],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RecordTable:
+    """Two splits of the same candidates."""
+
+    source: str
+    candidates: tuple[str, ...]
+    cost_unit: str
+    train: Rows
+    test: Rows
+
+    def history(self, encode: Encoder) -> History:
+        """The split to fit on, candidates from the cheapest to the dearest."""
+        order = self.order
+        names = tuple(self.candidates[place] for place in order)
+        return History(
+            self.train.questions, names, finite("score", self.train.scores[:, order], names),
+            finite("cost", self.train.costs[:, order], names), unit_vectors(self.train, encode),
+        )  # fmt: skip
+
+    @property
+    def order(self) -> list[int]:
+        """Places of the candidates, the cheapest on the split to fit on first."""
+        return [int(place) for place in np.argsort(self.train.costs.mean(axis=0), kind="stable")]
+
+    def asked(self, encode: Encoder) -> Asked:
+        """The split to test on, without its scores."""
+        return Asked(self.test.questions, unit_vectors(self.test, encode))
+
+
+def unit_vectors(rows: Rows, encode: Encoder) -> np.ndarray:
+    """The table's own embeddings, made unit vectors, or those of the encoder."""
+    if rows.vectors is None:
+        return encode(rows.questions)
+    found: np.ndarray = rows.vectors / np.linalg.norm(rows.vectors, axis=1, keepdims=True).clip(min=1e-12)
+    return found
+
+
+def split(source: str, candidates: Sequence[str], cost_unit: str, rows: Rows, seed: int) -> RecordTable:
+    """A table that was published in one piece, split at random. Raises DataError when it is too small for that."""
+    count = round(TRAIN_SHARE * len(rows.questions))
+    if not 0 < count < len(rows.questions):
+        raise DataError(f"{source}: {len(rows.questions)} complete questions are too few to split; give more records")
+    shuffled = np.random.default_rng(seed).permutation(len(rows.questions))
+    return RecordTable(source, tuple(candidates), cost_unit, rows.only(shuffled[:count]), rows.only(shuffled[count:]))
