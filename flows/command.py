@@ -63,8 +63,8 @@ def run_module(module: str, *arguments: str) -> NoReturn:
     """Run a module of `stages` in the repository, in a process of its own, and leave with its exit code."""
     from flows import dvc
 
-    command = [sys.executable, "-m", module, *arguments]
-    raise typer.Exit(subprocess.run(command, cwd=enter_root(), env=dvc.environment(), check=False).returncode)
+    root, command = dvc.find_root(Path.cwd()), [sys.executable, "-m", module, *arguments]
+    raise typer.Exit(subprocess.run(command, cwd=root, env=dvc.environment(), check=False).returncode)
 
 
 def complain(text: str) -> None:
