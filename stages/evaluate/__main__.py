@@ -12,7 +12,7 @@ from stages.evaluate.contest import Contest, Failure, by_pool
 from stages.evaluate.episodes import write_episodes
 from stages.evaluate.marking import load_marker
 from stages.evaluate.measure import Measurement, make_lines
-from stages.evaluate.metrics import AVERAGE, ROUTER, Evaluation, Measured, evaluate
+from stages.evaluate.metrics import AVERAGE, BEFORE_PPO, ROUTER, Evaluation, Measured, evaluate
 from stages.evaluate.own import Tariff
 from stages.evaluate.player import Player
 from stages.evaluate.reading import Reading
@@ -44,11 +44,13 @@ def main(params: Params, workspace: Workspace) -> None:
     with serve(params.pool, params.world, workspace.state) as candidates:
         results, failures, reading = asyncio.run(_play(params, workspace, questions, descriptors, candidates))
     evaluation = _measure(params, questions, descriptors, results, failures, reading)
-    router = [item for item in results if item.method == ROUTER and item.pool == "seen"]
+    router, before = (
+        [item for item in results if item.method == method and item.pool == "seen"] for method in (ROUTER, BEFORE_PPO)
+    )
     curves = read_curves(workspace.artifacts("train") / "curves.csv")
     with atomic_folder(workspace.artifacts("evaluate")) as folder:
         write_episodes(folder / "episodes.parquet", results)
-        write_text(folder / "report.html", render(Material(params, evaluation, router, descriptors, curves)))
+        write_text(folder / "report.html", render(Material(params, evaluation, router, before, descriptors, curves)))
         write_manifest(folder, "pointsman/evaluate/1")
     write_json(workspace.metrics("evaluate"), evaluation.to_json())
     for failure in failures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -39,12 +39,30 @@ def entropy(share: dict[str, float]) -> float:
 
 def shares_by_topic(results: Sequence[Result], candidates: Sequence[str]) -> dict[str, dict[str, float]]:
     """Routing shares for each topic of single-hop questions, and for `several hops`."""
+    groups = grouped(results, lambda item: item.question.topic or "several hops")
+    return {topic: shares(group, candidates) for topic, group in sorted(groups, key=lambda item: _last(item[0]))}
+
+
+def shares_by_set(results: Sequence[Result], candidates: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Routing shares for each test set."""
+    return {name: shares(group, candidates) for name, group in grouped(results, lambda item: item.question.dataset)}
+
+
+def calls_by_hops(results: Sequence[Result]) -> dict[str, dict[str, float]]:
+    """Hops of a question -> number of calls -> share of the questions of so many hops; both as words, for JSON."""
+    found = {}
+    for hops, group in grouped(results, lambda item: str(item.question.hops)):
+        counts = Counter(result.calls for result in group)
+        found[hops] = {str(calls): counts[calls] / len(group) for calls in sorted(counts)}
+    return dict(sorted(found.items()))
+
+
+def grouped(results: Sequence[Result], key: Callable[[Result], str]) -> Iterable[tuple[str, list[Result]]]:
+    """Results by a key, in the order in which the keys are met first."""
     groups: dict[str, list[Result]] = {}
     for result in results:
-        groups.setdefault(result.question.topic or "several hops", []).append(result)
-    return {
-        topic: shares(group, candidates) for topic, group in sorted(groups.items(), key=lambda item: _last(item[0]))
-    }
+        groups.setdefault(key(result), []).append(result)
+    return groups.items()
 
 
 def _last(topic: str) -> tuple[bool, str]:

@@ -20,6 +20,7 @@ from stages.shared.questions import Question
 
 AVERAGE = "average"
 ROUTER = "router"
+BEFORE_PPO = "warm-start"
 FIXED = "fixed:"
 FIELDS = ("em", "f1", "cost", "cost_total", "own_cost", "own_tokens", "own_read", "calls")
 """What is averaged of a result."""
@@ -100,6 +101,9 @@ class Behaviour:
     calls_multi_hop: float | None
     share: dict[str, float]
     share_by_topic: dict[str, dict[str, float]]
+    share_by_set: dict[str, dict[str, float]]
+    calls_by_hops: dict[str, dict[str, float]]
+    """Hops -> number of calls -> share of the questions of so many hops."""
     entropy: float
     """Of `share`, bits."""
     best_baseline: str
@@ -211,6 +215,8 @@ def evaluate(
         calls_multi_hop=behaviour.mean_calls(results, single_hop=False),
         share=share,
         share_by_topic=behaviour.shares_by_topic(results, candidates["seen"]),
+        share_by_set=behaviour.shares_by_set(results, candidates["seen"]),
+        calls_by_hops=behaviour.calls_by_hops(results),
         entropy=behaviour.entropy(share),
         best_baseline=best_baseline(methods),
         versus=_versus(ours, {name: seen.values(name, "em") for name in methods if name != ROUTER}, resamples),

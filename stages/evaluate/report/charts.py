@@ -15,6 +15,8 @@ SLOTS = (
     (9.0, 17.0, "start"), (-9.0, -9.0, "end"), (-9.0, 17.0, "end"), (9.0, -23.0, "start"), (9.0, 31.0, "start"),
 )  # fmt: skip
 """Where a label may stand, the best first: offset in pixels, and its anchor."""
+ALWAYS_LABELLED = ("router", "bound")
+"""In a crowd the others go without: the title of a point, and the table, still name it."""
 Box = tuple[float, float, float, float]
 
 
@@ -52,10 +54,20 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """A line through points, percent of the plot, y downwards."""
+
+    kind: str
+    label: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
 class Scatter:
     """EM over cost."""
 
     points: tuple[Point, ...]
+    curves: tuple[Curve, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     height: int
@@ -99,8 +111,11 @@ class Spot:
     high: float
 
 
-def scatter(spots: Sequence[Spot], height: int = 380) -> Scatter:
-    """EM over cost with labels that keep out of each other's way, the first spots first."""
+def scatter(spots: Sequence[Spot], lines: Mapping[str, Sequence[tuple[float, float]]], height: int = 380) -> Scatter:
+    """EM over cost with labels that keep out of each other's way, the first spots first.
+
+    `lines`: label -> (cost, EM) of a curve's corners; each is drawn on, level, to the right edge.
+    """
     xs = nice_ticks(0.0, max(spot.cost for spot in spots) * 1.08 or 1.0)
     ys = nice_ticks(0.0, min(1.0, max(spot.high for spot in spots)))
     bare = [
@@ -115,8 +130,16 @@ def scatter(spots: Sequence[Spot], height: int = 380) -> Scatter:
     points: list[Point] = []
     for point in bare:
         points.append(_placed(point, points, marks, height))
+    curves = tuple(
+        Curve(
+            f"curve{number}", label,
+            tuple((_percent(x / xs[-1]), _percent(1 - y / ys[-1])) for x, y in [*line, (xs[-1], line[-1][1])]),
+        )
+        for number, (label, line) in enumerate(lines.items())
+    )  # fmt: skip
     return Scatter(
         tuple(points),
+        curves,
         tuple(Tick(_percent(x / xs[-1]), f"{x:g}") for x in xs),
         tuple(Tick(_percent(1 - y / ys[-1]), f"{100 * y:g}") for y in ys),
         height,
@@ -141,7 +164,7 @@ def _placed(point: Point, labelled: Sequence[Point], marks: Sequence[Box], heigh
         box = _box(trial, height)
         if box[0] >= 0 and box[2] <= PLOT_WIDTH and not any(_overlap(box, other) for other in taken):
             return trial
-    return point
+    return point if point.kind in ALWAYS_LABELLED else replace(point, label="")
 
 
 def _mark(point: Point, height: int) -> Box:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from markupsafe import Markup
 from stages.evaluate.attempt import Result
 from stages.evaluate.methods import describe
 from stages.evaluate.metrics import AVERAGE, ROUTER, Evaluation
-from stages.evaluate.report import charts, view
+from stages.evaluate.report import charts, published, view
 from stages.evaluate.report.curves import Curves, panels
 from stages.shared.params import Params
 from stages.shared.pool.candidate import Descriptor
@@ -33,6 +34,8 @@ class Material:
     evaluation: Evaluation
     router: Sequence[Result]
     """The router's episodes with the seen pool."""
+    before: Sequence[Result]
+    """The same questions by the policy before PPO."""
     descriptors: Sequence[Descriptor]
     curves: Curves
 
@@ -61,14 +64,18 @@ def render(material: Material) -> str:
         datasets=[*evaluation.methods[ROUTER]],
         scatter=view.scatter(evaluation.methods),
         calls=view.calls(evaluation.methods),
+        pairs=published.beside(evaluation.methods),
+        setting=published.differs(material.params.profile_name, router.synthetic),
         names=[descriptor.name for descriptor in material.descriptors],
         stack=charts.stack,
+        pairwise=itertools.pairwise,
+        call_counts=sorted({count for share in router.calls_by_hops.values() for count in share}, key=int),
         most_entropy=math.log2(max(1, len(router.share))),
         descriptors=material.descriptors,
         leaders=view.leaders(material.descriptors),
         unseen_rows=view.rows(router.unseen.methods, {}) if router.unseen else [],
         panels=panels(material.curves),
-        examples=view.examples(material.router, evaluation.seed),
+        examples=view.examples(material.router, material.before, evaluation.seed),
         episodes=len(material.router),
     )
 

@@ -7,15 +7,20 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from numpy import quantile
+
+from stages.evaluate import behaviour, frontier
 from stages.evaluate.attempt import Result
 from stages.evaluate.behaviour import SINGLE_HOP
 from stages.evaluate.methods import Description, describe
-from stages.evaluate.metrics import AVERAGE, ROUTER, Cell, Comparison, Difference, Evaluation, Methods
+from stages.evaluate.metrics import AVERAGE, ROUTER, Cell, Comparison, Difference, Evaluation, Methods, point
 from stages.evaluate.report import charts
 from stages.evaluate.report.transcript import Piece, pieces, visible
 from stages.shared.pool.candidate import Descriptor
 
-EXAMPLES_A_SET = 8
+EXAMPLES_A_SET, MORE_A_SET = 8, 3
+EXPENSIVE = 0.9
+"""Quantile of the cost from which on an episode counts as expensive."""
 KINDS = ("router", "bound", "baseline", "candidate", "control")
 
 
@@ -37,6 +42,10 @@ class Example:
 
     dataset: str
     right: bool
+    flipped: bool
+    """Whether the policy before PPO came out otherwise."""
+    expensive: bool
+    """Whether it is among the dearest tenth of the router's episodes."""
     question: str
     answers: str
     prediction: str
@@ -90,7 +99,15 @@ def scatter(methods: Methods) -> charts.Scatter:
     for item in about:
         cell = methods[item.method][AVERAGE]
         spots.append(charts.Spot(item.label, item.kind, cell.cost, cell.em, cell.em_low, cell.em_high))
-    return charts.scatter(spots)
+    fixed, deployable = (
+        [point(methods[item.method]) for item in about if item.kind in kinds]
+        for kinds in (("candidate",), ("candidate", "baseline", "router"))
+    )
+    lines = {
+        "frontier of everything that could be deployed": frontier.hull([frontier.NOBODY, *deployable]),
+        "fixed candidates, mixed at random (zero router)": frontier.hull([frontier.NOBODY, *fixed]),
+    }
+    return charts.scatter(spots, lines)
 
 
 def calls(methods: Methods) -> list[CallsRow]:
@@ -104,17 +121,23 @@ def calls(methods: Methods) -> list[CallsRow]:
     return sorted(found, key=lambda row: row.several_hops)
 
 
-def examples(results: Sequence[Result], seed: int) -> list[Example]:
-    """A sample of the router's episodes: up to eight a set, half of them wrong where there are as many."""
+def examples(results: Sequence[Result], before: Sequence[Result], seed: int) -> list[Example]:
+    """A sample of the router's episodes: up to eight a set, half of them wrong where there are as many; beside these
+    some that the policy before PPO (`before`) ended otherwise, and some of the dearest.
+    """
     rng = random.Random(seed)
+    was_right = {result.question.id: result.em == 1 for result in before}
+    flipped = {item.question.id for item in results if was_right.get(item.question.id, item.em == 1) != (item.em == 1)}
+    dear = quantile([result.cost for result in results], EXPENSIVE) if results else 0.0
     chosen: list[Result] = []
-    for dataset in dict.fromkeys(result.question.dataset for result in results):
-        group = [result for result in results if result.question.dataset == dataset]
-        rng.shuffle(group)
+    for _, members in behaviour.grouped(results, lambda item: item.question.dataset):
+        group = rng.sample(members, len(members))
         wrong = [result for result in group if result.em < 1][: EXAMPLES_A_SET // 2]
         right = [result for result in group if result.em == 1][: EXAMPLES_A_SET - len(wrong)]
-        chosen += [*right, *wrong]
-    return [_example(result) for result in chosen]
+        turned = [result for result in group if result.question.id in flipped][:MORE_A_SET]
+        dearest = sorted((result for result in group if result.cost > dear), key=lambda item: -item.cost)[:MORE_A_SET]
+        chosen += {item.question.id: item for item in (*right, *wrong, *turned, *dearest)}.values()
+    return [_example(result, result.question.id in flipped, result.cost > dear) for result in chosen]
 
 
 def leaders(descriptors: Sequence[Descriptor]) -> dict[str, frozenset[str]]:
@@ -157,8 +180,10 @@ def _whisker(cell: Cell) -> charts.Whisker:
     return charts.whisker(cell.em, cell.em_low, cell.em_high)
 
 
-def _example(result: Result) -> Example:
+def _example(result: Result, flipped: bool, expensive: bool) -> Example:
     return Example(
+        flipped=flipped,
+        expensive=expensive,
         dataset=result.question.dataset,
         right=result.em == 1,
         question=visible(result.question.question),

@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 from stages.evaluate.attempt import Result
+from stages.evaluate.report.charts import Spot
+from stages.evaluate.report.charts import scatter as charts_scatter
 from stages.evaluate.report.curves import panels, read_curves
 from stages.evaluate.report.page import Material, render
+from stages.evaluate.report.published import PAPER
 from stages.evaluate.report.transcript import Piece, pieces
-from stages.evaluate.report.view import verdict
+from stages.evaluate.report.view import examples, scatter, verdict
 from stages.shared.params import Params
 
 HOSTILE = (
@@ -51,7 +54,8 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def material(sample: Any, params: Params) -> Material:
     router = [item for item in sample.results if item.method == "router" and item.pool == "seen"]
-    return Material(params, sample.evaluation, router, sample.descriptors, sample.curves)
+    before = [item for item in sample.results if item.method == "warm-start" and item.pool == "seen"]
+    return Material(params, sample.evaluation, router, before, sample.descriptors, sample.curves)
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +119,59 @@ def test_it_shows_every_method_and_every_set(page: str) -> None:
 def test_a_method_that_failed_is_named_with_its_reason_and_is_in_no_table(material: Material) -> None:
     failed = replace(material.evaluation, failed={"graphrouter": "records of <b>4</b> questions"})
     page = render(replace(material, evaluation=failed))
-    assert "GraphRouter failed and has no result: <bdi class=\"foreign\">records of &lt;b&gt;4&lt;/b&gt;" in page
+    assert 'GraphRouter failed and has no result: <bdi class="foreign">records of &lt;b&gt;4&lt;/b&gt;' in page
     assert page.count("GraphRouter") == 1
+
+
+def test_the_papers_figures_stand_above_ours_and_another_setting_is_marked(page: str, material: Material) -> None:
+    assert "<strong>Another setting</strong>: generated questions and simulated candidates." in page
+    assert ">ours*<" in page
+    same = replace(
+        material,
+        params=material.params.model_copy(update={"profile_name": "paper-qwen"}),
+        evaluation=replace(material.evaluation, router=replace(material.evaluation.router, synthetic=False)),
+    )
+    assert "Another setting" not in render(same)
+
+
+def test_the_papers_averages_are_the_means_of_its_sets() -> None:
+    for figures in PAPER.values():
+        assert sum(figures[:-1]) / 7 == pytest.approx(figures[-1], abs=6e-4)
+
+
+def test_episodes_can_be_filtered_by_flipped_and_expensive(material: Material) -> None:
+    shown = examples(material.router, material.before, seed=7)
+    before = {item.question.question: item.em for item in material.before}
+    assert {item.flipped for item in shown} == {True, False}
+    assert all(item.flipped == (before[item.question] != float(item.right)) for item in shown)
+    dear = sorted(item.cost for item in material.router)[-len(material.router) // 10 :]
+    assert {item.cost for item in shown if item.expensive} <= set(dear)
+    assert len({item.question for item in shown}) == len(shown)
+    page = render(material)
+    assert page.count('data-kind="flipped') == sum(item.flipped for item in shown)
+
+
+def test_the_frontier_is_drawn_from_nobody_to_the_best_and_beside_it_the_zero_router(material: Material) -> None:
+    every, fixed = scatter(material.evaluation.methods).curves
+    assert every.points[0] == fixed.points[0] == (0.0, 100.0)
+    assert every.points[-1][0] == fixed.points[-1][0] == 100.0
+    assert every.points[-1][1] < fixed.points[-1][1], "y counts downwards"
+
+
+def test_in_a_crowd_the_router_keeps_its_label_and_others_give_way() -> None:
+    crowd = [Spot("Router", "router", 1.0, 0.5, 0.4, 0.6), *(Spot("A long name", "baseline", 1.0, 0.5, 0.4, 0.6),) * 20]
+    points = charts_scatter(crowd, {}).points
+    assert points[0].label == "Router"
+    assert 0 < sum(bool(point.label) for point in points[1:]) < 20
+    assert all("A long name" in point.title for point in points[1:])
+
+
+def test_routing_is_shown_by_set_and_calls_by_hops(page: str, material: Material) -> None:
+    router = material.evaluation.router
+    assert set(router.share_by_set) == set(material.evaluation.methods["router"]) - {"average"}
+    assert all(sum(share.values()) == pytest.approx(1.0) for share in router.share_by_set.values())
+    assert router.calls_by_hops == {"1": {"1": 1.0}, "2": {"2": 1.0}}
+    assert "By hops of the question" in page
 
 
 def test_it_does_without_curves_and_without_unseen_candidates(material: Material) -> None:

@@ -27,6 +27,12 @@ def test_methods_come_best_first_with_their_interval(tmp_path: Path) -> None:
     assert table[0].cells == ("router", "0.750", "0.650 to 0.850", "0.750", "3.2", "1.50")
 
 
+def test_a_method_that_failed_stands_last_and_has_no_number() -> None:
+    methods = {"router": {"average": {"em": 0.0}}}
+    table = rows({"evaluate": {"methods": methods, "failed": {"graphrouter": "too few records"}}})
+    assert [(row.method, row.em) for row in table] == [("router", "0.000"), ("graphrouter", "failed")]
+
+
 def test_nothing_evaluated_is_an_empty_table(tmp_path: Path) -> None:
     assert rows(read_metrics(tmp_path)) == []
 
