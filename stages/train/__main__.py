@@ -33,6 +33,8 @@ def main(params: Params, workspace: Workspace) -> None:
     clock.append(time.monotonic())
     say(f"train: PPO, {params.train.ppo.steps} steps")
     folder, step = recipe.ppo(warm)
+    if not step:
+        say("train: no step of PPO validated as well as the warm start, which is kept; see artifacts/train/curves.csv")
     clock.append(time.monotonic())
     spans = [end - begin for begin, end in itertools.pairwise(clock)]
     seconds = dict(zip(("base", "warm_start", "ppo"), spans, strict=True))
@@ -49,7 +51,10 @@ def write_artifacts(workspace: Workspace, folder: Path, step: int, warm: Path) -
     from stages.train.ppo.record import read_records
 
     with atomic_folder(workspace.artifacts("train")) as part:
-        export(folder / "checkpoints", step, warm, part / "policy")
+        if step:
+            export(folder / "checkpoints", step, warm, part / "policy")
+        else:
+            shutil.copytree(warm, part / "policy")
         shutil.copytree(warm, part / "warm_start")
         records = read_records(folder)
         write_curves(part / "curves.csv", records, folder)

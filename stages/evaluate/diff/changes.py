@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from stages.evaluate.diff.run import Run
+from stages.evaluate.diff.run import COUNTS, HASH, Run
 
 Part = Literal["data", "price", "pool", "parameter"]
 PRICES = ("price", "prompt_price", "router_price", "router_prompt_price")
@@ -25,14 +25,21 @@ class Change:
 
 def changes(before: Run, after: Run) -> list[Change]:
     """Everything that differs: data first, then prices, the pool, other parameters."""
-    known = before.data is not None and after.data is not None
-    found = [Change("data", "question sets", "one", "another")] if known and before.data != after.data else []
+    found = _data(before, after)
     old, new = dict(flatten(before.params)), dict(flatten(after.params))
     for key in [*old, *(key for key in new if key not in old)]:
         if old.get(key, ABSENT) != new.get(key, ABSENT):
             found.append(Change(part_of(key, old, new), key, old.get(key, ABSENT), new.get(key, ABSENT)))
     order: tuple[Part, ...] = ("data", "price", "pool", "parameter")
     return sorted(found, key=lambda change: order.index(change.part))
+
+
+def _data(before: Run, after: Run) -> list[Change]:
+    """By the surest kind of knowledge that both runs kept; nothing is claimed without one."""
+    kind = next((kind for kind in (HASH, COUNTS) if kind in before.data and kind in after.data), None)
+    if kind is None or before.data[kind] == after.data[kind]:
+        return []
+    return [Change("data", f"question sets, by {kind}", before.data[kind], after.data[kind])]
 
 
 def part_of(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Part:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ COLUMNS = (
     "method", "pool", "dataset", "question_id", "question", "answers", "prediction", "em", "cost", "called",
     "transcript",
 )  # fmt: skip
-SHARES, AMOUNTS = ("em",), ("cost",)
+HASH, COUNTS = "DVC's hash", "metrics/ingest.json"
+"""Kinds of knowledge about the question sets, the surer first."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Run:
     params: Mapping[str, Any]
     methods: Mapping[str, Episodes]
     """With the seen pool."""
-    data: str | None
-    """What identifies its question sets; None where that was not kept."""
+    data: Mapping[str, str]
+    """What tells its question sets from others, by kind: as much as was kept."""
 
 
 def read_run(folder: Path, name: str) -> Run:
@@ -118,17 +119,13 @@ def _mapping(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def _data(folder: Path) -> str | None:
-    """The hash that DVC keeps of the question sets or, without it, what their metrics say."""
+def _data(folder: Path) -> dict[str, str]:
     lock, metrics = folder / "dvc.lock", folder / "metrics" / "ingest.json"
-    if lock.is_file():
-        outs: Sequence[Mapping[str, Any]] = _mapping(lock).get("stages", {}).get("ingest", {}).get("outs", [])
-        hashes = [out.get("md5") for out in outs if out.get("path") == "artifacts/ingest"]
-        if hashes and hashes[0]:
-            return str(hashes[0])
-    if not metrics.is_file():
-        return None
-    try:
-        return json.dumps(json.loads(metrics.read_text(encoding="utf-8")), sort_keys=True)
-    except ValueError as error:
-        raise IntegrityError(f"{metrics} is not JSON: {error}") from error
+    outs = _mapping(lock).get("stages", {}).get("ingest", {}).get("outs", []) if lock.is_file() else []
+    found = {HASH: str(out["md5"]) for out in outs if out.get("path") == "artifacts/ingest" and "md5" in out}
+    if metrics.is_file():
+        try:
+            found[COUNTS] = json.dumps(json.loads(metrics.read_text(encoding="utf-8")), sort_keys=True)
+        except ValueError as error:
+            raise IntegrityError(f"{metrics} is not JSON: {error}") from error
+    return found

@@ -65,6 +65,11 @@ def price(entry: RosterEntry) -> int:
     return max(1, _nearest(10 * entry.descriptor.price))
 
 
+def ranked(topic: str, roster: Roster) -> list[RosterEntry]:
+    """A line of the compact table: best candidate first, and of equals the cheaper."""
+    return sorted(roster.entries, key=lambda entry: (-percent(topic, entry), price(entry)))
+
+
 def cell(topic: str, entry: RosterEntry) -> str:
     """What the compact table says of a candidate on a topic: price, skill, name, as in `6 95 Arlix`.
 
@@ -82,8 +87,7 @@ def _compact(question: str, roster: Roster) -> str:
     """
     rows = []
     for topic in topics(roster):
-        ranked = sorted(roster.entries, key=lambda entry: (-percent(topic, entry), price(entry)))
-        rows.append(f"{topic} : " + " , ".join(cell(topic, entry) for entry in ranked))
+        rows.append(f"{topic} : " + " , ".join(cell(topic, entry) for entry in ranked(topic, roster)))
     quickest = sorted(roster.entries, key=_seconds)
     seconds = "seconds : " + " , ".join(f"{_seconds(entry)} {entry.shown}" for entry in quickest)
     return "\n".join(["models", *rows, seconds, f"question : {question}"])

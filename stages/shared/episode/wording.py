@@ -13,23 +13,32 @@ THEN = "then"
 
 
 def call_turn(
-    topic: str, entry: RosterEntry, query: str, style: Literal["compact", "prose"], rest: Sequence[str] = ()
+    topic: str,
+    entry: RosterEntry,
+    query: str,
+    style: Literal["compact", "prose"],
+    rest: Sequence[str] = (),
+    tried: Sequence[RosterEntry] = (),
 ) -> str:
     """A call of a candidate that the prompt shows: the thought that leads to it, and the query, made inert.
 
-    `rest` holds the steps that are still to come, which the compact style says too.
+    The compact style also says who was asked the same before and had no answer (`tried`), and the steps that are still
+    to come (`rest`).
     """
     asked = neutralise(" ".join(query.split()))
     if style == "compact":
-        return compact_call(topic, entry, asked, rest)
+        return compact_call(topic, (*tried, entry), asked, rest)
     skill = entry.descriptor.skill.get(topic)
     return prose_call(topic, None if skill is None else skill.em, entry.shown, asked)
 
 
-def compact_call(topic: str, entry: RosterEntry, query: str, rest: Sequence[str] = ()) -> str:
-    """The thought copies a cell of the prompt's table, as in `topic stone , 6 95 Arlix`, and says what comes after."""
-    thought = " , ".join((f"topic {topic} , {cell(topic, entry)}", *(f"{THEN} {step}" for step in rest)))
-    return f"<think> {thought} </think> <search> {entry.shown} : {query} </search>"
+def compact_call(topic: str, entries: Sequence[RosterEntry], query: str, rest: Sequence[str] = ()) -> str:
+    """The thought copies cells of one line of the prompt's table, as in `topic stone , 6 95 Arlix`, the last of them
+    the one called, and says what comes after. So whoever is asked next is the next in the line.
+    """
+    cells = (cell(topic, entry) for entry in entries)
+    thought = " , ".join((f"topic {topic}", *cells, *(f"{THEN} {step}" for step in rest)))
+    return f"<think> {thought} </think> <search> {entries[-1].shown} : {query} </search>"
 
 
 def prose_call(topic: str, skill: float | None, shown: str, query: str) -> str:

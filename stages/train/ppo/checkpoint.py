@@ -22,13 +22,13 @@ NOT_WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin")
 def best_step(records: Sequence[StepRecord], checkpoints: Path) -> int:
     """The step that validated best, of those whose checkpoint verifies; the last where none was validated.
 
-    Raises IntegrityError when no checkpoint is there.
+    0, the warm start, where none of them validated as well. Raises IntegrityError when no checkpoint is there.
     """
     whole = whole_steps(checkpoints)
     if not whole:
         raise IntegrityError(f"{checkpoints}: no checkpoint to take a policy from; remove the folder and train again")
     best = best_validated(records, whole)
-    return whole[-1] if best is None else best
+    return whole[-1] if best is None else best_validated(records, [0, best]) or 0
 
 
 def export(checkpoints: Path, step: int, policy: Path, out: Path) -> None:

@@ -1,8 +1,8 @@
 """Text that the tiny policy is pre-trained on: copying, facts, tables, topics and whole episodes (synthetic).
 
 Every name, fact and table is drawn anew, so what is learned is the language and the protocol, not the sandbox's facts.
-In the episodes candidates are drawn at random. Decoded greedily the policy nonetheless tends to the first of a line,
-the best: ranked lines make that the easiest to copy, before any reward has asked for it.
+In the episodes candidates are drawn in proportion to their skill; to choose the best, or the cheapest that will do, is
+left to the reward.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stages.shared.episode.prompt import cell, percent, price, render_prompt
+from stages.shared.episode.prompt import cell, percent, ranked, render_prompt
 from stages.shared.episode.types import Roster, RosterEntry
 from stages.shared.episode.wording import call_turn
 from stages.shared.pool.candidate import Descriptor, TopicSkill
@@ -21,7 +21,6 @@ from stages.shared.sandbox.lexicon import (
     COMPARE_FRAMES,
     DOMAINS,
     FRAMES,
-    PHRASINGS,
     RELATIONS,
     SYLLABLES,
     UNCLEAR,
@@ -37,13 +36,15 @@ Segment = tuple[str, bool]
 """A piece of text, and whether the policy is to learn to write it."""
 COPIES = 5
 """Times that a list of eight items is repeated in a lesson of copying."""
+_FRAMES = tuple(dict.fromkeys(frame for group in FRAMES.values() for frame in group))
+"""Each as often as any other: what is rare is learned late, or not at all."""
 _WORDS = (*words(), *SYLLABLES, *CANDIDATE_NAMES, *map(str, range(101)))
-_CHOICE = re.compile(r"<think> topic \w+ , \d+ \d+ \w+")
+_CHOICE = re.compile(r"<think> topic \w+( , \d+ \d+ \w+)+")
 """The part of a call that says to whom it goes."""
 COMPARED = 0.2
 """Share of the episodes that compare two things."""
 ADMITS = 0.15
-"""Share of the calls whose candidate says that it has no answer; then another one is asked, and after it none."""
+"""Share of the calls whose candidate says that it has no answer."""
 CALLS = 4
 """In an episode, at most."""
 
@@ -120,7 +121,7 @@ def whole_question(chain: list[Hop], rng: random.Random) -> str:
     nouns = [chain[0].subject]
     for hop in chain:
         nouns.append(f"the {hop.phrase} of {nouns[-1]}")
-    frame = rng.choice(FRAMES[rng.choice(list(PHRASINGS))])
+    frame = rng.choice(_FRAMES)
     return frame.format(np=nouns[-1], inner=nouns[-2], outer=chain[-1].phrase)
 
 
@@ -159,8 +160,7 @@ def table(rng: random.Random) -> list[Segment]:
     for _ in range(12):
         domain, entry, kind = rng.choice(DOMAINS), rng.choice(roster.entries), rng.random()
         if kind < 0.5:
-            best = min(roster.entries, key=lambda e: (-percent(domain, e), price(e)))
-            segments += [(f"best {domain}", False), (cell(domain, best), True)]
+            segments += [(f"best {domain}", False), (cell(domain, ranked(domain, roster)[0]), True)]
         elif kind < 0.9:
             segments += [(f"skill {entry.shown} {domain}", False), (str(percent(domain, entry)), True)]
         else:
@@ -246,14 +246,22 @@ def _comparison(roster: Roster, rng: random.Random) -> tuple[str, list[Segment]]
 
 
 def _played(steps: Sequence[Step], ending: str, roster: Roster, rng: random.Random) -> list[Segment]:
-    """The calls and the last turn, which gives up where two candidates had no answer, or too many calls were made."""
+    """The calls and the last turn.
+
+    A candidate is asked as often as its skill says, as by a teacher who knows who would have been right. Who has no
+    answer is followed by the next in the line; after two, or too many calls, the last turn gives up.
+    """
     segments: list[Segment] = []
     made = 0
     for step in steps:
-        for entry in rng.sample(roster.entries, 2)[: CALLS - made]:
+        topic = step.hop.relation.domain
+        line = ranked(topic, roster)
+        at = rng.choices(range(len(line)), [percent(topic, entry) for entry in line])[0]
+        asked = line[at : at + 2][: CALLS - made]
+        for turn, entry in enumerate(asked):
             made += 1
             answered = rng.random() >= ADMITS
-            call = call_turn(step.hop.relation.domain, entry, step.hop.query, "compact", step.rest)
+            call = call_turn(topic, entry, step.hop.query, "compact", step.rest, asked[:turn])
             reply = _reply(step.hop, rng) if answered else rng.choice((UNKNOWN, UNCLEAR))
             segments += [(call, True), (observation_text(reply), False)]
             if answered:
@@ -281,5 +289,5 @@ def lesson_weights(progress: float) -> tuple[float, ...]:
     if progress < 0.1:
         return (0.45, 0.05, 0.15, 0.2, 0.1, 0.05, 0.0)
     if progress < 0.25:
-        return (0.15, 0.05, 0.25, 0.15, 0.15, 0.05, 0.2)
-    return (0.03, 0.03, 0.2, 0.08, 0.08, 0.08, 0.5)
+        return (0.15, 0.05, 0.22, 0.15, 0.13, 0.1, 0.2)
+    return (0.03, 0.02, 0.16, 0.08, 0.08, 0.13, 0.5)

@@ -123,6 +123,19 @@ def test_a_candidate_that_came_is_a_change_of_the_pool(folder: Folder) -> None:
     assert [(item.part, item.key, item.before) for item in found] == [("pool", "pool.experts[Cyqun].price", "(absent)")]
 
 
+def test_question_sets_are_compared_by_the_surest_knowledge_that_both_runs_kept(folder: Folder) -> None:
+    old, new = folder.run("a", 6), folder.run("b", 6)
+    for run, digest in ((old, "12ab"), (new, "34cd")):
+        lock = {"stages": {"ingest": {"outs": [{"path": "artifacts/ingest", "md5": digest}]}}}
+        (run / "dvc.lock").write_text(yaml.safe_dump(lock))
+        (run / "metrics").mkdir()
+        (run / "metrics" / "ingest.json").write_text('{"n": 84}')
+    found = diff_of(old, new).changes
+    assert [(item.part, item.before, item.after) for item in found] == [("data", "12ab", "34cd")]
+    (new / "dvc.lock").unlink()
+    assert diff_of(old, new).changes == ()
+
+
 def test_other_questions_are_refused_and_forced_onto_what_both_have(folder: Folder) -> None:
     old = folder.run("a", 6)
     folder.questions = folder.questions[6:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from stages.shared.episode.protocol import CallRequest, faults, parse_turn
@@ -18,6 +20,12 @@ def test_the_compact_thought_copies_a_cell_of_the_prompt_and_says_what_comes_aft
         "<think> topic stone , 9 95 Arlix , then what is the tempo of it ? </think> "
         "<search> Arlix : what is the hymn of zu ? </search>"
     )
+
+
+def test_whoever_had_no_answer_is_said_before_the_next_in_the_line() -> None:
+    next_one = RosterEntry("Bomon", "Bomon", replace(ENTRY.descriptor, price=0.3))
+    turn = call_turn("stone", next_one, "what is the hymn of zu ?", "compact", tried=[ENTRY])
+    assert turn.startswith("<think> topic stone , 9 95 Arlix , 3 95 Bomon </think> <search> Bomon :")
 
 
 @pytest.mark.parametrize("style", ["compact", "prose"])

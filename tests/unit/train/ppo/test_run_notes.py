@@ -142,6 +142,14 @@ def test_the_best_validated_checkpoint_is_taken(trained: tuple[Path, Path]) -> N
         best_step([], checkpoints / "nowhere")
 
 
+def test_the_warm_start_is_taken_where_ppo_only_harmed(trained: tuple[Path, Path]) -> None:
+    _, checkpoints = trained
+    before = record(0, "validation", 0.5)
+    assert best_step([before, record(2, "validation", 0.4), record(4, "validation", 0.4)], checkpoints) == 0
+    assert best_step([before, record(2, "validation", 0.4), record(4, "validation", 0.5)], checkpoints) == 4
+    assert best_step([before], checkpoints) == 4
+
+
 def test_the_export_is_exact_and_complete(trained: tuple[Path, Path], tmp_path: Path) -> None:
     policy, checkpoints = trained
     export(checkpoints, 4, policy, tmp_path / "out")

@@ -31,7 +31,7 @@ def test_a_comparison_announces_the_other_and_ends_on_the_higher_number() -> Non
     for seed in SEEDS:
         text = " ".join(text for text, _ in comparisons(random.Random(seed)))
         for played in text.split("question :")[1:]:
-            first, second = re.search(r"(\w+) or (\w+)", played).groups()
+            first, second = re.search(r"(\w+) (?:or|and) (\w+)", played).groups()
             assert re.search(rf", then {second} </think> <search> \w+ : what is the .* of {first} \?", played)
             told = [int(number) for number in re.findall(r"<information> [^<]*?(\d+) </information>", played)]
             if len(told) == 2:
