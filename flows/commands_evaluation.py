@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from flows.command import JsonOption, app, command
+from flows.command import INTERRUPTED, JsonOption, app, command
 from stages.shared.errors import ConfigurationError
 
 records = typer.Typer(no_args_is_help=True, help="Fit routers on tables of records.", rich_markup_mode=None)
@@ -76,6 +76,9 @@ def _folder(name: str, scratch: Path) -> Path:
 def _run(module: str, arguments: list[str]) -> None:
     from flows import dvc
 
-    done = subprocess.run([sys.executable, "-m", module, *arguments], env=dvc.environment(), check=False)
+    try:
+        done = subprocess.run([sys.executable, "-m", module, *arguments], env=dvc.environment(), check=False)
+    except KeyboardInterrupt as stop:
+        raise typer.Exit(INTERRUPTED) from stop
     if done.returncode:
         raise typer.Exit(done.returncode)

@@ -106,6 +106,12 @@ _NAMED = (
         "Cheap candidates one after the other until two agree, otherwise the strongest; it pays for all of them.",
     ),
     Description(
+        "cascade-routing",
+        "Cascade routing",
+        "baseline",
+        "After each reply it asks on, and whom, where that is worth more than it costs; it pays for all of them.",
+    ),
+    Description(
         "random",
         "Random",
         "baseline",

@@ -122,7 +122,8 @@ def _mapping(path: Path) -> Mapping[str, Any]:
 def _data(folder: Path) -> dict[str, str]:
     lock, metrics = folder / "dvc.lock", folder / "metrics" / "ingest.json"
     outs = _mapping(lock).get("stages", {}).get("ingest", {}).get("outs", []) if lock.is_file() else []
-    found = {HASH: str(out["md5"]) for out in outs if out.get("path") == "artifacts/ingest" and "md5" in out}
+    hashes = [str(out["md5"]) for out in outs if out.get("path") == "artifacts/ingest" and "md5" in out]
+    found = {HASH: hashes[0]} if hashes else {}
     if metrics.is_file():
         try:
             found[COUNTS] = json.dumps(json.loads(metrics.read_text(encoding="utf-8")), sort_keys=True)

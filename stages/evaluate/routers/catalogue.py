@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from stages.evaluate.routers.avengers import fit_avengers
+from stages.evaluate.routers.cascading import fit_cascading
 from stages.evaluate.routers.consistency import fit_consistency
 from stages.evaluate.routers.correctness import fit_correctness
 from stages.evaluate.routers.frugalgpt import fit_frugalgpt
@@ -31,6 +32,7 @@ FITS: Mapping[RecordsMethod, Callable[[History, EvaluateParams], Router]] = {
     "avengers-pro": fit_avengers,
     "frugalgpt": fit_frugalgpt,
     "consistency-cascade": fit_consistency,
+    "cascade-routing": fit_cascading,
 }
-LOOK = frozenset({"frugalgpt", "consistency-cascade"})
+LOOK = frozenset({"frugalgpt", "consistency-cascade", "cascade-routing"})
 """Those that look at replies before they ask on: scores alone are not enough for them."""

@@ -24,7 +24,7 @@ from stages.shared.errors import DataError
 from stages.shared.params import EvaluateParams
 
 LONGEST, FOLDS, LETTERS, RIGHT = 3, 3, 64, 0.5
-QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
+QUANTILES = (0.25, 0.5, 0.75)
 """Of a candidate's trust over the records: the thresholds that are tried."""
 _letters = HashingVectorizer(analyzer="char_wb", ngram_range=(1, 3), n_features=LETTERS)
 
@@ -79,19 +79,30 @@ class FrugalRouter:
 
 def fit_frugalgpt(history: History, params: EvaluateParams) -> FrugalRouter:
     """Scorers on all records; strategies by the trust that other folds gave. Raises DataError on too few replies."""
+    scorers, given = fit_scorers(history, "frugalgpt")
+    return FrugalRouter(history, tuple(scorers), tuple(strategies(history, given)))
+
+
+def fit_scorers(history: History, method: str) -> tuple[list[Any], np.ndarray]:
+    """A scorer a candidate, and the trust, (questions, candidates), that scorers of other folds put in each reply.
+
+    Raises DataError, for the method, where there are no replies or too few.
+    """
     if history.replies is None:
-        raise DataError("frugalgpt learns which replies to trust, and these records hold scores only")
-    history.require(2 * FOLDS, "frugalgpt")
+        raise DataError(f"{method} learns which replies to trust, and these records hold scores only")
+    history.require(2 * FOLDS, method)
     scorers, given = [], []
     for place in range(len(history.candidates)):
         rows = features(history.vectors, [replies[place] for replies in history.replies])
         right = (history.scores[:, place] >= RIGHT).astype(int)
         known = min(right.sum(), len(right) - right.sum()) >= FOLDS
         model = LogisticRegression(max_iter=1000) if known else DummyClassifier(strategy="prior")
-        given.append(cross_val_predict(model, rows, right, cv=FOLDS, method="predict_proba")[:, -1] if known
-                     else np.full(len(right), right.mean()))  # fmt: skip
+        if known:
+            given.append(cross_val_predict(model, rows, right, cv=FOLDS, method="predict_proba")[:, -1])
+        else:
+            given.append(np.full(len(right), right.mean()))
         scorers.append(model.fit(rows, right))
-    return FrugalRouter(history, tuple(scorers), tuple(strategies(history, np.stack(given, axis=1))))
+    return scorers, np.stack(given, axis=1)
 
 
 def strategies(history: History, given: np.ndarray) -> Iterator[Strategy]:

@@ -11,7 +11,7 @@ from stages.shared.params.section import Section
 
 RecordsMethod = Literal[
     "knn", "mlp", "routerdc", "graphrouter", "routellm-mf", "hybrid-llm", "irt-router", "correctness", "avengers-pro",
-    "frugalgpt", "consistency-cascade",
+    "frugalgpt", "consistency-cascade", "cascade-routing",
 ]  # fmt: skip
 """Routers that are fitted on the profile's records."""
 RECORDS_METHODS: tuple[RecordsMethod, ...] = get_args(RecordsMethod)

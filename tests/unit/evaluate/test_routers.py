@@ -16,6 +16,7 @@ import pytest
 
 from stages.evaluate.records import Record, read_records
 from stages.evaluate.routers.avengers import stretched
+from stages.evaluate.routers.cascading import CascadingRouter, improvement, walk
 from stages.evaluate.routers.catalogue import FITS, LOOK
 from stages.evaluate.routers.chance import RandomRouter
 from stages.evaluate.routers.consistency import agree
@@ -145,6 +146,31 @@ def test_frugalgpt_tries_every_list_of_three_and_never_does_worse_than_the_best_
     assert isinstance(router, FrugalRouter)
     assert {item.order for item in router.strategies} >= {(0,), (2,), (0, 2), (0, 1, 2), (2, 1, 0)}
     assert max(item.reward for item in router.strategies) == 1.0
+
+
+def test_cascade_routing_asks_on_only_as_long_as_another_reply_is_worth_its_price() -> None:
+    router = FITS["cascade-routing"](panel(), PARAMS)
+    assert isinstance(router, CascadingRouter)
+    told = asked(*QUESTIONS, reply=lambda place, name: "gold" if place == 0 else f"wrong {name}")
+    curious = replace(router, weight=0.0, spread=np.full(3, 0.5))
+    frugal, lavish = router.decide(told, thrift=0.97), curious.decide(told)
+    assert [len(choice.called) for choice in frugal] == [1, 1]
+    assert [len(choice.called) for choice in lavish] == [3, 3]
+    assert all(choice.taken in choice.called for choice in (*frugal, *lavish))
+
+
+def test_the_gain_of_another_reply_by_hand() -> None:
+    """E[max(0, N(0, 1))] is 1 / sqrt(2 pi); far below what is had, nothing is gained."""
+    gains = improvement(np.array([[0.5, -9.0]]), np.array([1.0, 1.0]), np.array([[0.5]]))
+    assert gains[0] == pytest.approx([0.3989, 0.0], abs=1e-4)
+
+
+def test_a_walk_keeps_the_reply_that_is_trusted_most() -> None:
+    trusts = np.array([[0.2, 0.9, 0.4]])
+    found = walk(np.full((1, 3), 0.5), np.full(3, 0.5), np.zeros(3), lambda rows, place: trusts[rows, place])
+    assert (found[0].called, found[0].taken) == ((0, 1, 2), 1)
+    dear = walk(np.full((1, 3), 0.5), np.full(3, 0.5), np.full(3, 9.0), lambda rows, place: trusts[rows, place])
+    assert dear[0].called == (0,), "someone has to be asked"
 
 
 def test_the_consistency_cascade_stops_at_two_that_agree_and_else_takes_the_strongest() -> None:
