@@ -195,6 +195,16 @@ def export_run(root: Path, revision: str, folder: Path) -> None:
         )
 
 
+def left_error(workspace: Workspace, name: str) -> PipelineError | None:
+    """What a stage, or a command of one, said that was wrong when it failed; None where it said nothing."""
+    try:
+        left = json.loads(workspace.errors(name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    kind = next((kind for kind in KINDS if kind.kind == left["kind"]), PipelineError)
+    return kind(f"{name}: {left['message']}")
+
+
 def environment() -> dict[str, str]:
     """What DVC and the stages run with: this interpreter first on PATH; one thread a process unless the user set it."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
@@ -349,13 +359,8 @@ def _failure(workspace: Workspace, stage: str, lines: Sequence[str]) -> Pipeline
     said = "\n".join(lines)
     if any(mark in said for mark in BUSY):
         return ConflictError(f"{stage}: another run holds this stage; wait for it to end and try again")
-    try:
-        left = json.loads(workspace.errors(stage).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        tail = "\n".join(f"  {line}" for line in lines[-TAIL_LINES:])
-        return PipelineError(f"{stage} stopped without saying why; its last lines:\n{tail}")
-    kind = next((kind for kind in KINDS if kind.kind == left["kind"]), PipelineError)
-    return kind(f"{stage}: {left['message']}")
+    tail = "\n".join(f"  {line}" for line in lines[-TAIL_LINES:])
+    return left_error(workspace, stage) or PipelineError(f"{stage} stopped without saying why; its last lines:\n{tail}")
 
 
 def _result(stage: str, lines: Sequence[str]) -> Result:

@@ -12,7 +12,17 @@ from stages.publish.fetch import fetch_release, holds, is_release, list_releases
 from stages.publish.garbage import collect
 from stages.publish.gates import AVERAGE
 from stages.publish.printing import Printer
-from stages.publish.promotion import EVALUATION, Desk, examine, find, open_desk, promote, refuse_failed, roll_back
+from stages.publish.promotion import (
+    EVALUATION,
+    Desk,
+    examine,
+    find,
+    open_desk,
+    promote,
+    refuse_failed,
+    refuse_moved,
+    roll_back,
+)
 from stages.publish.signature import make_keys
 from stages.publish.verification import verify
 from stages.shared.entry import Workspace, run_stage
@@ -70,6 +80,7 @@ def check(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
 def move(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
     """Promote, on evidence. Raises DataError where a gate fails and is not overridden."""
     examination = examine(desk, given.name, given.to)
+    refuse_moved(examination.position, given.expect)
     ends_here = given.dry_run or (examination.failed and given.override is None)
     if ends_here or not given.json:
         printer.examination(examination)
@@ -80,7 +91,7 @@ def move(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
 
 def rollback(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
     """Take the newest promotion back."""
-    printer.moved(roll_back(desk, given.channel, given.reason), was_served=False)
+    printer.moved(roll_back(desk, given.channel, given.reason, given.expect), was_served=False)
 
 
 def pull(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
@@ -142,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         made[name].add_argument("channel")
     for name in ("promote", "rollback"):
         made[name].add_argument("--reason", default="", help="kept in the history of the channel")
+        made[name].add_argument("--expect", type=int, help="only if the channel is at this number (0: new)")
     made["promote"].add_argument("--to", required=True, help="the channel")
     made["promote"].add_argument("--override", help="promote though gates fail, for this reason")
     made["pull"].add_argument("--to", type=Path, help="the folder (default: .pointsman/releases/DIGEST)")

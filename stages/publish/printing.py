@@ -75,11 +75,13 @@ class Printer:
 
     def examination(self, examination: Examination) -> None:
         """The evidence for a promotion."""
+        served = examination.position.event
         if self.as_json:
             self._dump({
                 "digest": examination.digest,
                 "channel": examination.position.channel,
-                "serves": examination.position.event.digest if examination.position.event else None,
+                "serves": served.digest if served else None,
+                "sequence": served.sequence if served else 0,
                 "passed": not examination.failed,
                 "evidence": [check.model_dump() for check in examination.checks],
             })  # fmt: skip

@@ -30,7 +30,7 @@ from stages.publish.memory import Memory
 from stages.publish.signature import load_public_key
 from stages.publish.store import Store
 from stages.shared.entry import Workspace
-from stages.shared.errors import ConfigurationError, DataError, IntegrityError
+from stages.shared.errors import ConfigurationError, ConflictError, DataError, IntegrityError
 from stages.shared.params import Params
 
 ACTOR_ENV = "POINTSMAN_ACTOR"
@@ -120,6 +120,17 @@ def examine(desk: Desk, name: str, channel: str) -> Examination:
     return Examination(digest, position, checks)
 
 
+def refuse_moved(position: Position, sequence: int | None) -> None:
+    """Raise ConflictError unless the channel stands where somebody saw it who decided then; None: nobody did."""
+    event = position.event
+    if sequence is None or sequence == (event.sequence if event else 0):
+        return
+    said = f"by {event.actor} to {event.digest[:16]} at {event.time}: {event.reason}" if event else "away"
+    raise ConflictError(
+        f"{position.channel} is no more at number {sequence}: it was moved {said}; nothing was changed, decide again"
+    )
+
+
 def refuse_failed(examination: Examination, override: str | None) -> None:
     """Raise DataError naming the gates that a release fails, unless they are overridden with a reason."""
     if override is not None and not override.strip():
@@ -145,12 +156,14 @@ def promote(desk: Desk, examination: Examination, reason: str, override: str | N
     return _move(desk, examination.position, change)
 
 
-def roll_back(desk: Desk, channel: str, reason: str) -> Event:
+def roll_back(desk: Desk, channel: str, reason: str, expect: int | None = None) -> Event:
     """Move a channel back to the release that it served before the newest promotion that still stands.
 
-    Raises ConfigurationError when there is none, ConflictError when the channel was moved meanwhile.
+    `expect` is the number at which the channel must stand. Raises ConfigurationError when there is no such release,
+    ConflictError when the channel was moved meanwhile.
     """
     position = desk.memory.observe(desk.store, check_name(channel))
+    refuse_moved(position, expect)
     digest = before_current(read_history(desk.store, channel))
     if digest is None:
         raise ConfigurationError(f"{channel} has no release to go back to; see `pointsman history {channel}`")

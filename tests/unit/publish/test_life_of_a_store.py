@@ -28,6 +28,7 @@ CHANNEL = "production"
 writers = st.sampled_from(["ada", "bob"])
 deaths = st.none() | st.tuples(st.integers(0, 6), st.booleans())
 """The write at which the writer dies, and whether it took place; None where it lives."""
+deaths_in_a_move = st.none() | st.tuples(st.integers(0, 2), st.booleans())
 
 
 def release_of(seed: int) -> Release:
@@ -73,12 +74,14 @@ class LifeOfAStore(RuleBasedStateMachine):
     def look(self, writer: str) -> None:
         self.positions[writer] = read_position(self.store, CHANNEL)
 
-    @rule(writer=writers, digest=published, death=deaths)
-    def promote(self, writer: str, digest: str, death: tuple[int, bool] | None) -> None:
+    @rule(writer=writers, digest=published, fresh=st.booleans(), death=deaths_in_a_move)
+    def promote(self, writer: str, digest: str, fresh: bool, death: tuple[int, bool] | None) -> None:
+        if fresh:
+            self.look(writer)
         if digest in list_releases(self.store):
             self._move(writer, Change("promotion", digest, writer, "better"), death)
 
-    @rule(writer=writers, death=deaths)
+    @rule(writer=writers, death=deaths_in_a_move)
     def roll_back(self, writer: str, death: tuple[int, bool] | None) -> None:
         digest = before_current(read_history(self.store, CHANNEL))
         if digest is not None:

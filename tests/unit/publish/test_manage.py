@@ -161,6 +161,15 @@ def test_a_rollback_goes_back_past_any_gate_and_says_so_in_history(repository: R
     assert "no release to go back to" in repository.capsys.readouterr().err
 
 
+def test_a_decision_holds_only_while_the_channel_stands_where_it_was_seen(repository: Repository) -> None:
+    first, second = repository.publish(0.5), repository.publish(0.6)
+    assert repository.json("promote", first, "--to", "production", "--expect", "0")["changed"]
+    for command in (["promote", second, "--to", "production"], ["rollback", "production"]):
+        assert repository.run(*command, "--expect", "0") == 1
+        assert f"by ada to {first[:16]}" in repository.capsys.readouterr().err
+    assert repository.served() == first
+
+
 def test_a_release_goes_from_channel_to_channel(repository: Repository) -> None:
     digest = repository.publish(0.5)
     repository.run("promote", "latest", "--to", "staging")

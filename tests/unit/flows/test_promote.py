@@ -1,0 +1,157 @@
+"""Promotion and rollback as flows, approved by a person, on a real Prefect server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.dvc import environment
+from flows.server import SETTINGS, serve
+from stages.publish.channels import read_history, read_position
+from stages.publish.folder import FolderStore
+from stages.publish.manifest import FileEntry, Manifest
+from stages.publish.release import Release, publish
+
+ROOT = Path(__file__).resolve().parents[3]
+YES = {"approve": True, "by": "grace", "reason": "looks good", "override": None}
+pytestmark = pytest.mark.slow
+
+
+class Prefect:
+    """A server, and flow runs in processes of their own."""
+
+    def __init__(self, url: str, home: Path) -> None:
+        self.url = url
+        self.env = environment() | SETTINGS | {
+            "PREFECT_HOME": str(home), "PREFECT_API_URL": url, "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+
+    def call(self, path: str, body: Any) -> Any:
+        """POST `body` and read the reply."""
+        data, headers = json.dumps(body).encode(), {"content-type": "application/json"}
+        request = urllib.request.Request(f"{self.url}{path}", data, headers)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as reply:
+                    return json.load(reply)
+            except urllib.error.HTTPError as error:  # 503: its database is locked; Prefect's own client tries again too
+                if error.code != 503 or time.monotonic() > deadline:
+                    raise
+            time.sleep(1)
+
+    def run(self, root: Path, call: str, **answer: Any) -> tuple[int, str]:
+        """Run a flow, `call` as in `promote('latest', 'production')`, and answer; its exit code and what it says.
+
+        An answer without a name is given first, and refused.
+        """
+        code = f"from flows.promote import promote, rollback; import json; print('came back', json.dumps({call}))"
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=root, env=self.env, text=True, **pipes)
+        try:
+            waiting = self.paused()
+            assert self.answer(waiting, **{**YES, "by": ""})["status"] == "REJECT"
+            self.answer(waiting, **{**YES, **answer})
+            said, _ = process.communicate(timeout=120)
+        finally:
+            process.kill()
+        return process.returncode, said
+
+    def paused(self) -> str:
+        """The id of the flow run that waits for an answer."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            waiting = self.call("/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}})
+            if waiting:
+                return str(waiting[0]["id"])
+            time.sleep(0.3)
+        raise AssertionError("no flow run waits for an answer")
+
+    def answer(self, run: str, **values: Any) -> dict[str, Any]:
+        """Give the answer that a person gives in the UI."""
+        return dict(self.call(f"/flow_runs/{run}/resume", {"run_input": values}))
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    root, found = tmp_path_factory.mktemp("prefect"), dict(os.environ)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ.update(SETTINGS | {"PREFECT_HOME": str(root)})
+    try:
+        with serve(root, port) as url:
+            yield Prefect(url, root)
+    finally:
+        os.environ.clear()
+        os.environ.update(found)
+
+
+@pytest.fixture
+def store(repository: Any) -> FolderStore:
+    """A repository whose releases go to a folder, and whose production wants an EM of 0.4."""
+    path = repository.root / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**params, "publish": {"folder": "store"}}))
+    production = {"gates": [{"metric": "em", "at_least": 0.4}]}
+    (repository.root / "infra").mkdir()
+    (repository.root / "infra" / "gates.yaml").write_text(
+        yaml.safe_dump({"channels": {"production": production}, "other": {}})
+    )
+    return FolderStore(repository.root / "store")
+
+
+def a_release(store: FolderStore, em: float) -> str:
+    metrics = {"methods": {"router": {"average": {"em": em}}}}
+    contents = {"metrics/evaluate.json": json.dumps(metrics).encode(), "params.json": b"{}"}
+    files = {
+        name: FileEntry(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)) for name, data in contents.items()
+    }
+    release = Release(Manifest(synthetic=True, files=files), contents)
+    publish(release, store)
+    return release.manifest.digest
+
+
+def test_what_is_approved_is_promoted_in_the_approver_s_name_and_taken_back_the_same_way(
+    prefect: Prefect, repository: Any, store: FolderStore
+) -> None:
+    first, second = a_release(store, 0.5), a_release(store, 0.6)
+    for digest in (first, second):
+        assert prefect.run(repository.root, f"promote({digest!r}, 'production')")[0] == 0
+    assert prefect.run(repository.root, "rollback('production')", reason="worse")[0] == 0
+    history = read_history(store, "production")
+    assert [event.digest for event in history] == [first, second, first]
+    assert {event.actor for event in history} == {"grace"}
+    assert history[-1].reason == "worse"
+    (told,) = prefect.call("/artifacts/latest/filter", {"artifacts": {"key": {"any_": ["promotion"]}}})
+    assert "passes every gate" in told["data"]
+
+
+def test_what_is_declined_stays_where_it_was(prefect: Prefect, repository: Any, store: FolderStore) -> None:
+    a_release(store, 0.5)
+    code, said = prefect.run(repository.root, "promote('latest', 'production')", approve=False)
+    assert (code, '"declined_by": "grace"' in said) == (0, True)
+    assert read_position(store, "production").event is None
+
+
+def test_a_failing_release_needs_an_override_in_the_answer(
+    prefect: Prefect, repository: Any, store: FolderStore
+) -> None:
+    a_release(store, 0.1)
+    code, said = prefect.run(repository.root, "promote('latest', 'production')")
+    assert code != 0
+    assert "may not go to production" in said
+    assert read_position(store, "production").event is None
