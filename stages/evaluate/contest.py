@@ -19,7 +19,7 @@ from stages.evaluate.routers.encoder import Encoder
 from stages.evaluate.routers.fixed import FixedRouter, largest
 from stages.evaluate.routers.history import History, make_history
 from stages.evaluate.routers.protocol import Asked, Choice, Router
-from stages.shared.errors import PipelineError
+from stages.shared.errors import DataError, PipelineError
 from stages.shared.params import EvaluateParams, RecordsMethod
 from stages.shared.questions import Question
 from stages.shared.scoring import contains
@@ -114,7 +114,10 @@ class Contest:
         """The methods of `evaluate.methods`, fitted on records of the line's candidates."""
         if not self.params.methods:
             return [], []
-        history = make_history(self.records, line.names, self.encode)
+        try:
+            history = make_history(self.records, line.names, self.encode)
+        except DataError as error:
+            return [], [Failure(method, line.pool, str(error)) for method in self.params.methods]
         texts = tuple(question.question for question in self.questions)
 
         def reply(place: int, candidate: str) -> str:

@@ -247,6 +247,18 @@ async def test_a_method_that_fails_is_lost_alone_and_is_not_a_zero(
     assert not {"graphrouter", "consistency-cascade"} & seen
 
 
+async def test_without_a_complete_record_the_fitted_methods_alone_are_lost(
+    lines: list[Line], marker: Marker, tmp_path: Path
+) -> None:
+    who = player(RememberingPool(FakePool()))
+    holed = replace(contest(lines, marker), records=[Record("what is the quarry of ra ?", "Arlix", 1.0, 1.0)])
+    with Progress("evaluate", total=holed.size, unit="episodes", root=tmp_path) as progress:
+        results, failures = await holed.run(Measurement(who, who, QUESTIONS, TARIFF, in_flight=8, progress=progress))
+    assert {(item.method, item.pool) for item in failures} == {("knn", "seen"), ("knn", "all")}
+    assert "run the profile stage again" in failures[0].reason
+    assert {"router", "oracle", "random"} <= {item.method for item in results}
+
+
 def test_a_reply_that_was_looked_at_is_paid_for() -> None:
     def attempt(name: str, cost: float) -> Call:
         own = Own(5, 5, 0.1)
