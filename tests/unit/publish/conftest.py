@@ -27,7 +27,7 @@ from stages.shared.artifacts import write_manifest
 from stages.shared.entry import Workspace
 from stages.shared.episode.roster import write_descriptors
 from stages.shared.errors import ConfigurationError
-from stages.shared.params import Params, load_params
+from stages.shared.params import Params, PublishParams, load_params
 from stages.shared.pool.candidate import Descriptor, TopicSkill
 from stages.shared.questions import write_questions
 from stages.shared.sandbox.world import World
@@ -185,10 +185,16 @@ def workspace(tmp_path: Path, params: Params, policy: Path) -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def published_once(weed: None, params: Params, policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def folder_params(params: Params) -> Params:
+    """Releases go to a folder of the workspace."""
+    return params.model_copy(update={"publish": PublishParams(folder="store")})
+
+
+@pytest.fixture(scope="session")
+def published_once(folder_params: Params, policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace whose release is published."""
-    made = fill(Workspace(tmp_path_factory.mktemp("published")), params, policy)
-    publish_stage.main(params, made)
+    made = fill(Workspace(tmp_path_factory.mktemp("published")), folder_params, policy)
+    publish_stage.main(folder_params, made)
     return made
 
 

@@ -15,6 +15,7 @@ import pytest
 from stages.ingest.sandbox import make_questions
 from stages.publish import __main__ as stage
 from stages.publish.ask import main as ask
+from stages.publish.manage import main as manage
 from stages.shared import batching
 from stages.shared.entry import Workspace
 from stages.shared.episode.types import Generate, Generation
@@ -22,8 +23,6 @@ from stages.shared.errors import DataError
 from stages.shared.params import Params
 from stages.shared.questions import Question, write_questions
 from stages.shared.sandbox.world import World
-
-pytestmark = pytest.mark.usefixtures("weed")
 
 
 @pytest.fixture
@@ -73,18 +72,18 @@ def scripted(monkeypatch: pytest.MonkeyPatch, question: Question) -> None:
 
 
 def test_the_stage_leaves_a_receipt_without_time_or_place_and_says_the_same_again(
-    published: Workspace, params: Params, capfd: pytest.CaptureFixture[str]
+    published: Workspace, folder_params: Params, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = published.artifacts("publish") / "release.json"
     first, receipt = path.read_bytes(), json.loads(path.read_text())
-    assert receipt["endpoint"] is None
+    assert (receipt["endpoint"], receipt["folder"]) == (None, "store")
     assert receipt["key"] == f"manifests/{receipt['digest']}.json"
     assert receipt["smoke"]["gold"]
     assert json.loads(published.metrics("publish").read_text()) == {
         "digest": receipt["digest"], "files": len(receipt["files"]), "bytes": receipt["bytes"],
     }  # fmt: skip
     capfd.readouterr()
-    stage.main(params, published)
+    stage.main(folder_params, published)
     assert path.read_bytes() == first
     assert "was published before" in capfd.readouterr().err
 
@@ -115,14 +114,33 @@ def test_an_episode_as_json_has_costs_and_calls(
     assert record["release"] == json.loads((published.artifacts("publish") / "release.json").read_text())["digest"]
 
 
-def test_the_second_question_needs_no_store(
-    published: Workspace, question: Question, scripted: None, monkeypatch: pytest.MonkeyPatch
+def test_the_second_question_needs_no_store(published: Workspace, question: Question, scripted: None) -> None:
+    assert ask([question.question]) == 0
+    shutil.rmtree(published.root / "store")
+    assert ask([question.question]) == 0
+
+
+def test_a_channel_answers_with_what_it_serves(
+    published: Workspace, question: Question, scripted: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ask([question.question]) == 0
-    (published.state / "s3" / "s3.json").unlink()
-    monkeypatch.setenv("PATH", "")
-    assert ask([question.question]) == 0
-    assert not (published.state / "s3" / "s3.json").exists()
+    (published.root / "infra").mkdir()
+    (published.root / "infra" / "gates.yaml").write_text("{channels: {}, other: {}}")
+    assert ask([question.question, "--release", "production"]) == 2
+    assert "no channel 'production'" in capsys.readouterr().err
+    assert manage(["promote", "latest", "--to", "production"]) == 0
+    capsys.readouterr()
+    assert ask([question.question, "--json", "--release", "production"]) == 0
+    served = json.loads((published.artifacts("publish") / "release.json").read_text())["digest"]
+    assert json.loads(capsys.readouterr().out)["release"] == served
+
+
+def test_the_embedded_server_keeps_releases_where_no_place_is_named(
+    weed: None, workspace: Workspace, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace.root)
+    stage.main(params, workspace)
+    receipt = json.loads((workspace.artifacts("publish") / "release.json").read_text())
+    assert (receipt["endpoint"], receipt["folder"]) == (None, None)
 
 
 def test_a_release_that_changed_on_this_machine_is_not_used(
@@ -151,7 +169,7 @@ def test_a_question_that_cannot_be_asked_is_a_clear_error(
 
 
 def test_a_release_nobody_published_is_a_clear_error(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    weed: None, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(workspace.root)
     assert ask(["who ?"]) == 2
