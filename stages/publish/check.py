@@ -14,12 +14,12 @@ from stages.shared.params import Params
 
 
 def store(params: Params) -> Sequence[Finding]:
-    """A configured endpoint is asked for its bucket; of the embedded server only the binary is looked for."""
+    """A configured store is tried as publishing does; of the embedded server only the binary is looked for."""
     try:
-        if params.publish.endpoint is None:
+        if params.publish.folder is None and params.publish.endpoint is None:
             return [Finding("store", "good", f"embedded SeaweedFS, {find_binary()}")]
-        with open_store(params.publish, Workspace(Path.cwd()).state) as opened:
-            return [Finding("store", "good", f"{opened.place} takes the keys")]
+        with open_store(params.publish, Workspace(Path.cwd()).state, writing=True) as opened:
+            return [Finding("store", "good", f"{opened.place} takes conditional writes")]
     except PipelineError as error:
         return [Finding.of("store", error)]
 

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, do what it says, print; return the exit code."""
     given = _parser().parse_args(argv)
 
-    def work(params: Params, workspace: Workspace) -> None:
+    def _work(params: Params, workspace: Workspace) -> None:
         if given.command == "keys":
             make_keys(given.path)
             Printer(given.json).keys(given.path)
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with open_desk(params, workspace, writing=given.command in WRITING) as desk:
             COMMANDS[given.command](desk, given, Printer(given.json))
 
-    return run_stage(given.command, work, ["--params", str(given.params)])
+    return run_stage(given.command, _work, ["--params", str(given.params)])
 
 
 def releases(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from stages.publish.check import store
 from stages.publish.seaweed import Server
-from stages.shared.params import Params, parse_params
+from stages.shared.params import Params, PublishParams, parse_params
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -33,6 +33,16 @@ def test_a_configured_store_is_asked(server: Server, monkeypatch: pytest.MonkeyP
     (finding,) = store(parameters(server.url))
     assert finding.state == "good"
     assert server.url in finding.found
+
+
+def test_a_folder_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = parameters(None)
+    kept = params.model_copy(update={"publish": PublishParams(folder="kept")})
+    assert [(each.state, "kept takes" in each.found) for each in store(kept)] == [("good", True)]
+    (tmp_path / "file").write_text("in the way")
+    broken = params.model_copy(update={"publish": PublishParams(folder="file/kept")})
+    assert [each.state for each in store(broken)] == ["wrong"]
 
 
 def test_a_missing_key_and_a_closed_endpoint_are_findings(monkeypatch: pytest.MonkeyPatch) -> None:
