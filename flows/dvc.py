@@ -190,8 +190,8 @@ def export_run(root: Path, revision: str, folder: Path) -> None:
     if done.returncode:
         said = done.stderr.strip().removeprefix("ERROR: ")
         raise ConfigurationError(
-            f"{revision}: its evaluation is not to be had ({said}); it needs a committed dvc.lock, and artifacts in DVC's "
-            "cache: check the revision out elsewhere, run `pointsman run` there, and give that folder"
+            f"{revision}: its evaluation is not to be had ({said}); it needs a committed dvc.lock, and artifacts in "
+            "DVC's cache: check the revision out elsewhere, run `pointsman run` there, and give that folder"
         )
 
 
