@@ -13,9 +13,10 @@ from transformers import LlamaConfig, Qwen2Config
 from stages.shared.errors import ConfigurationError
 from stages.shared.network import Network
 from stages.shared.params import Params, TinyPolicy, parse_params
+from stages.shared.progress import read_progress
 from stages.train.memory.plan import GIB, Plan, activations, plan
 from stages.train.memory.policy import policy_config
-from stages.train.memory.room import Device, fit
+from stages.train.memory.room import Device, announce, fit
 from stages.train.memory.setup import Setup
 from stages.train.memory.shape import Shape
 from stages.train.ppo.engine import Tree
@@ -166,3 +167,13 @@ def episodes(laid_out: Setup) -> Tree:
 def test_the_default_policy_is_planned_without_weights() -> None:
     shape = Shape.of(policy_config(parameters("sandbox").train.policy))
     assert 1_000_000 < shape.parameters < 2_000_000
+
+
+def test_the_plan_is_said_part_by_part_and_left_as_a_progress_note(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    announce(parameters("sandbox"))
+    assert "actor optimizer" in capsys.readouterr().err
+    snapshot = read_progress("train")
+    assert snapshot is not None
+    assert snapshot.note.startswith("PPO takes up to ")
+    assert "of this machine" in snapshot.note
