@@ -9,7 +9,7 @@ from stages.shared.episode.prompt import cell
 from stages.shared.episode.protocol import neutralise
 from stages.shared.episode.types import RosterEntry
 
-THEN = "then"
+THEN, NOW = "then", "now"
 
 
 def call_turn(
@@ -19,25 +19,27 @@ def call_turn(
     style: Literal["compact", "prose"],
     rest: Sequence[str] = (),
     tried: Sequence[RosterEntry] = (),
+    now: str = "",
 ) -> str:
     """A call of a candidate that the prompt shows: the thought that leads to it, and the query, made inert.
 
-    The compact style also says who was asked the same before and had no answer (`tried`), and the steps that are still
-    to come (`rest`).
+    The compact style also says who was asked the same before and had no answer (`tried`), what an earlier thought said
+    would come (`now`, where no reply gives it), and the steps that are still to come (`rest`).
     """
     asked = neutralise(" ".join(query.split()))
     if style == "compact":
-        return compact_call(topic, (*tried, entry), asked, rest)
+        remarks = [f"{NOW} {now}"] if now else []
+        remarks += [f"{THEN} {step}" for step in rest]
+        return compact_call(topic, (*tried, entry), asked, remarks)
     skill = entry.descriptor.skill.get(topic)
     return prose_call(topic, None if skill is None else skill.em, entry.shown, asked)
 
 
-def compact_call(topic: str, entries: Sequence[RosterEntry], query: str, rest: Sequence[str] = ()) -> str:
+def compact_call(topic: str, entries: Sequence[RosterEntry], query: str, remarks: Sequence[str]) -> str:
     """The thought copies cells of one line of the prompt's table, as in `topic stone , 6 95 Arlix`, the last of them
-    the one called, and says what comes after. So whoever is asked next is the next in the line.
+    the one called, and ends on the remarks. So whoever is asked next is the next in the line.
     """
-    cells = (cell(topic, entry) for entry in entries)
-    thought = " , ".join((f"topic {topic}", *cells, *(f"{THEN} {step}" for step in rest)))
+    thought = " , ".join((f"topic {topic}", *(cell(topic, entry) for entry in entries), *remarks))
     return f"<think> {thought} </think> <search> {entries[-1].shown} : {query} </search>"
 
 

@@ -74,6 +74,8 @@ class Step:
 
     hop: Hop
     rest: tuple[str, ...] = ()
+    now: str = ""
+    """The subject, where an earlier thought announced it and no reply gives it."""
 
 
 def name(rng: random.Random) -> str:
@@ -84,6 +86,7 @@ def name(rng: random.Random) -> str:
 def draw_roster(rng: random.Random) -> Roster:
     """Two to eight candidates with invented skills, prices and latencies: specialists, budget models and weak ones."""
     shown = rng.sample(CANDIDATE_NAMES, rng.choice((2, 3, 4, 4, 5, 5, 6, 6, 7, 8)))
+    slowest = rng.choice((1.0, 3.0, 9.0))
     entries = []
     for label in shown:
         kind = rng.random()
@@ -92,7 +95,7 @@ def draw_roster(rng: random.Random) -> Roster:
         for domain in rng.sample(DOMAINS, rng.choice((0, 1, 1, 2))):
             skill[domain] = rng.randrange(70, 101, 5)
         measured = {domain: TopicSkill(em=value / 100, f1=value / 100, n=50) for domain, value in skill.items()}
-        descriptor = Descriptor(label, rng.uniform(0.1, 2.0), rng.uniform(1, 9), measured)
+        descriptor = Descriptor(label, rng.uniform(0.1, 2.0), rng.uniform(0.1, slowest), measured)
         entries.append(RosterEntry(label, label, descriptor))
     return Roster(tuple(entries))
 
@@ -241,7 +244,7 @@ def _comparison(roster: Roster, rng: random.Random) -> tuple[str, list[Segment]]
     question = frame.format(phrase=word, first=first.subject, second=second.subject)
     winner = max(hops, key=lambda hop: int(hop.answer)).subject
     thought = comparison_thought([hop.answer for hop in hops], [hop.subject for hop in hops], winner)
-    steps = [Step(first, (second.subject,)), Step(second)]
+    steps = [Step(first, (second.subject,)), Step(second, now=second.subject)]
     return question, _played(steps, answer_turn(winner, thought), roster, rng)
 
 
@@ -261,7 +264,7 @@ def _played(steps: Sequence[Step], ending: str, roster: Roster, rng: random.Rand
         for turn, entry in enumerate(asked):
             made += 1
             answered = rng.random() >= ADMITS
-            call = call_turn(topic, entry, step.hop.query, "compact", step.rest, asked[:turn])
+            call = call_turn(topic, entry, step.hop.query, "compact", step.rest, asked[:turn], step.now)
             reply = _reply(step.hop, rng) if answered else rng.choice((UNKNOWN, UNCLEAR))
             segments += [(call, True), (observation_text(reply), False)]
             if answered:

@@ -15,7 +15,7 @@ TAGS = ("<think>", "</think>", "<search>", "</search>", "<information>", "</info
 SPOKEN = (
     "user", "assistant", "system", "models", "question", "price", "seconds", "topic", "done", "higher", "i",
     "do", "not", "know", "it", "is", "understand", "no", "such", "call", "write", "unavailable", "name",
-    "then", "unknown", "again", "a", "and", "to", "best", "skill", "the", "of", "answer", "with", "an",
+    "then", "now", "unknown", "again", "a", "and", "to", "best", "skill", "the", "of", "answer", "with", "an",
 )  # fmt: skip
 """Words of prompts, replies and thoughts that the questions do not use."""
 SILENT = "[,.?]"

@@ -128,7 +128,8 @@ class Teacher:
             query = step.question
             if found:
                 query = replace_answer(query, lesson.steps[index - 1].answers, found[-1])
-            turns.append(call_turn(step.topic, chosen.entry, query, self.episode.prompt, _rest(lesson, index)))
+            rest, now = _rest(lesson, index), _subjects(lesson)[index] if found and lesson.is_comparison else ""
+            turns.append(call_turn(step.topic, chosen.entry, query, self.episode.prompt, rest, now=now))
             calls.append(chosen.record)
             found.append(chosen.answer)
         return Plan((*turns, self._answer(lesson, found)), tuple(calls))

@@ -22,6 +22,11 @@ def test_the_compact_thought_copies_a_cell_of_the_prompt_and_says_what_comes_aft
     )
 
 
+def test_what_was_announced_and_no_reply_gives_is_said_again() -> None:
+    turn = call_turn("stone", ENTRY, "what is the hymn of zu ?", "compact", now="zu")
+    assert turn.startswith("<think> topic stone , 9 95 Arlix , now zu </think>")
+
+
 def test_whoever_had_no_answer_is_said_before_the_next_in_the_line() -> None:
     next_one = RosterEntry("Bomon", "Bomon", replace(ENTRY.descriptor, price=0.3))
     turn = call_turn("stone", next_one, "what is the hymn of zu ?", "compact", tried=[ENTRY])

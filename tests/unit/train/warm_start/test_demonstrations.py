@@ -74,7 +74,7 @@ def test_a_called_candidate_was_right_by_its_own_recorded_reply(shown, profile):
 
 def test_an_answer_stands_in_the_last_reply_or_is_one_of_the_things_compared(shown):
     for demonstration in shown:
-        compared = " or " in demonstration.question.question
+        compared = "higher" in demonstration.question.question
         source = demonstration.question.question if compared else demonstration.episode.turns[-2].observation
         assert f" {demonstration.episode.answer} " in source
 
@@ -83,7 +83,8 @@ def test_a_thought_copies_a_cell_of_the_prompts_table(shown, tokenizer):
     for demonstration in shown:
         prompt = tokenizer.decode(list(demonstration.episode.prompt_ids))
         for turn in demonstration.episode.turns[:-1]:
-            topic, cell = re.match(r"<think> topic (\w+) (\d+ \d+ \w+) (?:then .*)?</think>", turn.text).groups()
+            thought = re.match(r"<think> topic (\w+) (\d+ \d+ \w+) (?:(?:then|now) .*)?</think>", turn.text)
+            topic, cell = thought.groups()
             line = re.search(rf" {topic} : (.*?) :", prompt)[1]
             assert cell in line
             assert cell.split()[2] == parse_turn(turn.text).shown
