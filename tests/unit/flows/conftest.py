@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -55,10 +56,10 @@ class Repository:
         return subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """A fresh one, never run."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+@pytest.fixture(scope="session")
+def never_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh repository to copy: to initialise one takes longer than most tests."""
+    root = tmp_path_factory.mktemp("never-run")
     stages = {
         "first": {
             "cmd": "python first.py",
@@ -72,12 +73,19 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
             "outs": ["artifacts/second"],
         },
     }
-    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
-    (tmp_path / "params.yaml").write_bytes((ROOT / "infra" / "profiles" / "smoke.yaml").read_bytes())
-    (tmp_path / ".gitignore").write_text("artifacts/\n.pointsman/\n")
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    (root / "params.yaml").write_bytes((ROOT / "infra" / "profiles" / "smoke.yaml").read_bytes())
+    (root / ".gitignore").write_text("artifacts/\n.pointsman/\n")
     for command in ("git init -q", f"{sys.executable} -m dvc init -q"):
-        subprocess.run(command.split(), cwd=tmp_path, check=True)
-    repository = Repository(tmp_path)
-    repository.write("first", FIRST)
-    repository.write("second", SECOND)
-    return repository
+        subprocess.run(command.split(), cwd=root, check=True)
+    Repository(root).write("first", FIRST)
+    Repository(root).write("second", SECOND)
+    return root
+
+
+@pytest.fixture
+def repository(never_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """A fresh one, never run."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    shutil.copytree(never_run, tmp_path, dirs_exist_ok=True)
+    return Repository(tmp_path)

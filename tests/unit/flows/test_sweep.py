@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,10 +68,11 @@ STAGES = {
 KEY = "reward.cost_coefficient"
 
 
-@pytest.fixture
-def pipeline(repository) -> Path:
-    """A committed repository whose first stage has run; training takes NAP seconds and fails at 0.9."""
-    root: Path = repository.root
+@pytest.fixture(scope="module")
+def prepared(never_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A committed repository whose first stage has run, to copy."""
+    root = tmp_path_factory.mktemp("prepared")
+    shutil.copytree(never_run, root, dirs_exist_ok=True)
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}, sort_keys=False))
     (root / "train.py").write_text(TRAIN)
     (root / "evaluate.py").write_text(EVALUATE)
@@ -83,6 +85,15 @@ def pipeline(repository) -> Path:
         subprocess.run(["git", "-C", str(root), "config", key, value], check=True)
     dvc.repro(root, "ingest")
     commit(root)
+    return root
+
+
+@pytest.fixture
+def pipeline(prepared: Path, repository) -> Path:
+    """A committed repository whose first stage has run; training takes NAP seconds and fails at 0.9."""
+    root: Path = repository.root
+    shutil.rmtree(root)
+    shutil.copytree(prepared, root)
     return root
 
 
