@@ -39,9 +39,9 @@ class Server:
         with urllib.request.urlopen(urllib.request.Request(f"{self.url}{path}", data, headers), timeout=60) as reply:
             return json.load(reply)
 
-    def deployment(self) -> Any:
-        """`retrain/pointsman`, as the server knows it."""
-        with urllib.request.urlopen(f"{self.url}/deployments/name/retrain/pointsman", timeout=60) as reply:
+    def deployment(self, flow: str = "retrain") -> Any:
+        """`FLOW/pointsman`, as the server knows it."""
+        with urllib.request.urlopen(f"{self.url}/deployments/name/{flow}/pointsman", timeout=60) as reply:
             return json.load(reply)
 
     def python(self, *arguments: str, cwd: Path = ROOT) -> str:
@@ -87,6 +87,12 @@ def test_prefect_deploy_makes_the_deployment_with_its_schedule_switched_off(serv
     assert made["parameter_openapi_schema"]["properties"]["stage"]["enum"] == ["all", *stage_names(ROOT)]
     assert made["description"].startswith("Brings the router up to date")
     assert str(ROOT) not in json.dumps(made)
+
+
+@pytest.mark.slow
+def test_prefect_deploy_makes_promotion_and_rollback_too(server: Server) -> None:
+    asked = {flow: server.deployment(flow)["parameters"] for flow in ("promote", "rollback")}
+    assert asked == {"promote": {"release": "latest", "channel": "production"}, "rollback": {"channel": "production"}}
 
 
 @pytest.mark.slow
