@@ -14,7 +14,7 @@ from rich.table import Table
 
 import flows.commands_evaluation
 import flows.commands_releases
-import flows.commands_training  # noqa: F401  (both register their commands)
+import flows.commands_training  # noqa: F401  (the three register their commands)
 from flows.command import JsonOption, app, command, console, enter_root, run_module
 from stages.shared.errors import ConfigurationError, TransientError
 

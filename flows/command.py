@@ -30,10 +30,17 @@ JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.
 
 
 def command(work: Callable[P, None]) -> Callable[P, None]:
-    """Make a function a command of `pointsman` whose errors are one clear message and an exit code."""
+    """Make a function a command of `pointsman`."""
+    guarded_work = guarded(work)
+    app.command()(guarded_work)
+    return guarded_work
+
+
+def guarded(work: Callable[P, None]) -> Callable[P, None]:
+    """A command's work whose errors are one clear message and an exit code."""
 
     @functools.wraps(work)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+    def told(*args: P.args, **kwargs: P.kwargs) -> None:
         """The work, its errors told."""
         try:
             work(*args, **kwargs)
@@ -44,8 +51,7 @@ def command(work: Callable[P, None]) -> Callable[P, None]:
             complain("interrupted; nothing is lost, the same command goes on from here")
             raise typer.Exit(INTERRUPTED) from stop
 
-    app.command()(guarded)
-    return guarded
+    return told
 
 
 def enter_root() -> Path:
@@ -59,12 +65,15 @@ def enter_root() -> Path:
     return root
 
 
-def run_module(module: str, *arguments: str) -> NoReturn:
-    """Run a module of `stages` in the repository, in a process of its own, and leave with its exit code."""
+def run_module(module: str, *arguments: str, here: bool = False) -> NoReturn:
+    """Run a module of `stages` in a process of its own, and leave with its exit code.
+
+    It runs in the repository, or `here`: in the folder where the user stands, since that is where named paths begin.
+    """
     from flows import dvc
 
-    root, command = dvc.find_root(Path.cwd()), [sys.executable, "-m", module, *arguments]
-    raise typer.Exit(subprocess.run(command, cwd=root, env=dvc.environment(), check=False).returncode)
+    folder, command = None if here else dvc.find_root(Path.cwd()), [sys.executable, "-m", module, *arguments]
+    raise typer.Exit(subprocess.run(command, cwd=folder, env=dvc.environment(), check=False).returncode)
 
 
 def complain(text: str) -> None:

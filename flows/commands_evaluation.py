@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.command import INTERRUPTED, JsonOption, app, command
+from flows.command import JsonOption, app, command, guarded, run_module
 from stages.shared.errors import ConfigurationError
 
 records = typer.Typer(no_args_is_help=True, help="Fit routers on tables of records.", rich_markup_mode=None)
@@ -43,10 +41,11 @@ def diff(
     with tempfile.TemporaryDirectory(prefix="pointsman-") as scratch:
         folders = [_folder(name, Path(scratch) / side) for side, name in (("before", before), ("after", after))]
         names = ["--name-before", before, "--name-after", "this folder" if after == "." else after]
-        _run("stages.evaluate.diff", [*options, *names, "--", *map(str, folders)])
+        run_module("stages.evaluate.diff", *options, *names, "--", *map(str, folders), here=True)
 
 
 @records.command("evaluate")
+@guarded
 def evaluate_records(
     folder: Annotated[Path, typer.Argument(help="Records of LLMRouter, LLMRouterBench, RouterBench or RouterEval.")],
     methods: Annotated[str, typer.Option(help="Names with commas between; default: all that need no replies.")] = "",
@@ -60,7 +59,7 @@ def evaluate_records(
     """
     options = ["--seed", str(seed), *(["--methods", methods] if methods else []), *(["--json"] if as_json else [])]
     options += [word for task in without or [] for word in ("--without", task)]
-    _run("stages.evaluate.tables", [*options, "--", str(folder)])
+    run_module("stages.evaluate.tables", *options, "--", str(folder), here=True)
 
 
 def _folder(name: str, scratch: Path) -> Path:
@@ -71,14 +70,3 @@ def _folder(name: str, scratch: Path) -> Path:
 
     dvc.export_run(dvc.find_root(Path.cwd()), name, scratch)
     return scratch
-
-
-def _run(module: str, arguments: list[str]) -> None:
-    from flows import dvc
-
-    try:
-        done = subprocess.run([sys.executable, "-m", module, *arguments], env=dvc.environment(), check=False)
-    except KeyboardInterrupt as stop:
-        raise typer.Exit(INTERRUPTED) from stop
-    if done.returncode:
-        raise typer.Exit(done.returncode)

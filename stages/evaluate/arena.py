@@ -1,7 +1,8 @@
 """RouterArena's score, and how near to optimal a method chooses.
 
 Lu et al., RouterArena: An Open Platform for Comprehensive Comparison of LLM Routers (arXiv 2510.00202), section on
-metrics; constants as in its public evaluation code.
+metrics. With these constants the score gives back rows of its leaderboard (a test holds four); the denominators of the
+three optimality figures are our reading of the text, not compared with its code.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from stages.shared.errors import ConfigurationError, PipelineError
 from stages.shared.params import EvaluateParams, RecordsMethod
 from stages.shared.params.evaluate import known_method
 
-HEADINGS = ("method", "accuracy", "interval", "cost", "AIQ", "APGR", "entropy", "fit s", "decide ms")
+HEADINGS = ("method", "accuracy", "interval", "cost", "AIQ", "APGR", "CPT", "entropy", "fit s", "decide ms")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,8 +57,8 @@ def text(standing: Standing) -> str:
     for score in standing.scores:
         rows.append((
             score.method, f"{score.accuracy:.4f}", f"{score.low:.3f} to {score.high:.3f}", f"{score.cost:.4g}",
-            f"{score.aiq:.4f}", "" if score.apgr is None else f"{score.apgr:.3f}", f"{score.entropy:.2f}",
-            f"{score.fit_s:.2f}", f"{score.decide_ms:.3f}",
+            f"{score.aiq:.4f}", _share(score.apgr), _share(score.cpt), f"{score.entropy:.2f}", f"{score.fit_s:.2f}",
+            f"{score.decide_ms:.3f}",
         ))  # fmt: skip
     widths = [max(len(row[place]) for row in rows) for place in range(len(HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -69,6 +69,10 @@ def text(standing: Standing) -> str:
         *lines,
         f"AIQ of the candidates mixed at random (zero router): {standing.zero_router:.4f}",
     ])  # fmt: skip
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,6 +19,8 @@ from stages.evaluate.tables.table import RecordTable, Rows
 from stages.shared.params import EvaluateParams, RecordsMethod
 
 SET = "all"
+HALF = 0.5
+"""Of the gap, at which CPT is read off."""
 THRIFTS = tuple(step / 10 for step in range(11))
 """Where the curve of a method is sampled."""
 
@@ -38,6 +40,8 @@ class Score:
     """Over all thrifts, costs from 0 to the dearest candidate's."""
     apgr: float | None
     """From the cheapest candidate to the one that was best on the split to fit on; None where that leaves no gap."""
+    cpt: float | None
+    """Share of the way between those two costs at which half of that gap is recovered; None where it never is."""
     entropy: float
     """Of the candidates chosen, bits."""
     fit_s: float
@@ -129,8 +133,8 @@ class Judge:
         points = curve or [self._point(chosen)]
         counts = np.bincount(chosen, minlength=len(self._history.candidates)) / len(chosen)
         share = dict(zip(self._history.candidates, counts.tolist(), strict=True))
+        gap = self.fixed[0], self.fixed[self._history.strongest]
         return Score(
             method, interval.value, interval.low, interval.high, cost, frontier.aiq(points, self.high),
-            frontier.apgr(points, self.fixed[0], self.fixed[self._history.strongest]), behaviour.entropy(share), fit_s,
-            decide_ms,
+            frontier.apgr(points, *gap), frontier.cpt(points, *gap, HALF), behaviour.entropy(share), fit_s, decide_ms,
         )  # fmt: skip

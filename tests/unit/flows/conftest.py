@@ -1,17 +1,26 @@
-"""A small repository with real git and real DVC, whose stages do what a test tells them to."""
+"""A small repository with real git and real DVC, whose stages do what a test tells them to; a real Prefect server."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from flows.dvc import environment
+from flows.server import SETTINGS, serve
 
 ROOT = Path(__file__).resolve().parents[3]
 FIRST = """
@@ -89,3 +98,43 @@ def repository(never_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     shutil.copytree(never_run, tmp_path, dirs_exist_ok=True)
     return Repository(tmp_path)
+
+
+class PrefectServer:
+    """A server on loopback, and the environment of its clients."""
+
+    def __init__(self, url: str, home: Path) -> None:
+        self.url = url
+        self.env = environment() | SETTINGS | {
+            "PREFECT_HOME": str(home), "PREFECT_API_URL": url, "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+
+    def call(self, path: str, body: Any) -> Any:
+        """POST `body` and read the reply."""
+        data, headers = json.dumps(body).encode(), {"content-type": "application/json"}
+        request = urllib.request.Request(f"{self.url}{path}", data, headers)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as reply:
+                    return json.load(reply)
+            except urllib.error.HTTPError as error:  # 503: its database is locked; Prefect's own client tries again too
+                if error.code != 503 or time.monotonic() > deadline:
+                    raise
+            time.sleep(1)
+
+
+@pytest.fixture(scope="module")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """Of a module's tests; the environment of this process is as before when it ends."""
+    root, found = tmp_path_factory.mktemp("prefect"), dict(os.environ)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ.update(SETTINGS | {"PREFECT_HOME": str(root)})
+    try:
+        with serve(root, port) as url:
+            yield PrefectServer(url, root)
+    finally:
+        os.environ.clear()
+        os.environ.update(found)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.dvc import environment, stage_names
-from flows.server import SETTINGS, serve
+from flows.dvc import stage_names
 
 ROOT = Path(__file__).resolve().parents[3]
 PREFECT_FILE = ROOT / "infra" / "prefect.yaml"
@@ -27,17 +23,11 @@ print(json.dumps([(item.schedule.cron, item.active) for item in kept_schedules()
 
 
 class Server:
-    """A Prefect server on loopback, and its own client's commands."""
+    """A Prefect server, and its own client's commands."""
 
-    def __init__(self, url: str, home: Path) -> None:
-        self.url = url
-        self.env = environment() | SETTINGS | {"PREFECT_HOME": str(home), "PREFECT_API_URL": url}
-
-    def call(self, path: str, body: Any) -> Any:
-        """POST `body` and read the reply."""
-        data, headers = json.dumps(body).encode(), {"content-type": "application/json"}
-        with urllib.request.urlopen(urllib.request.Request(f"{self.url}{path}", data, headers), timeout=60) as reply:
-            return json.load(reply)
+    def __init__(self, server: Any) -> None:
+        self.url, self.call = server.url, server.call
+        self.env = server.env
 
     def deployment(self, flow: str = "retrain") -> Any:
         """`FLOW/pointsman`, as the server knows it."""
@@ -46,29 +36,19 @@ class Server:
 
     def python(self, *arguments: str, cwd: Path = ROOT) -> str:
         """What a Python process of this environment prints."""
-        command, env = [sys.executable, *arguments], self.env | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, cwd=cwd, env=self.env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(prefect_server: Any) -> Server:
     """With the work pool, and deployed from infra/prefect.yaml."""
-    root, found = tmp_path_factory.mktemp("prefect"), dict(os.environ)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    os.environ.update(SETTINGS | {"PREFECT_HOME": str(root)})
-    try:
-        with serve(root, port) as url:
-            server = Server(url, root)
-            server.python("-m", "prefect", "work-pool", "create", "pointsman", "--type", "process")
-            server.python("-m", "prefect", "deploy", "--all", "--prefect-file", str(PREFECT_FILE))
-            yield server
-    finally:
-        os.environ.clear()
-        os.environ.update(found)
+    server = Server(prefect_server)
+    server.python("-m", "prefect", "work-pool", "create", "pointsman", "--type", "process")
+    server.python("-m", "prefect", "deploy", "--all", "--prefect-file", str(PREFECT_FILE))
+    return server
 
 
 def test_the_choice_of_stages_in_the_ui_is_that_of_the_pipeline() -> None:

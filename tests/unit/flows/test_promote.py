@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from flows.dvc import environment
-from flows.server import SETTINGS, serve
 from stages.publish.channels import read_history, read_position
 from stages.publish.folder import FolderStore
 from stages.publish.manifest import FileEntry, Manifest
@@ -31,27 +24,11 @@ pytestmark = pytest.mark.slow
 
 
 class Prefect:
-    """A server, and flow runs in processes of their own."""
+    """Flow runs in processes of their own, on a server."""
 
-    def __init__(self, url: str, home: Path) -> None:
-        self.url = url
-        self.env = environment() | SETTINGS | {
-            "PREFECT_HOME": str(home), "PREFECT_API_URL": url, "PYTHONPATH": str(ROOT),
-        }  # fmt: skip
-
-    def call(self, path: str, body: Any) -> Any:
-        """POST `body` and read the reply."""
-        data, headers = json.dumps(body).encode(), {"content-type": "application/json"}
-        request = urllib.request.Request(f"{self.url}{path}", data, headers)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                with urllib.request.urlopen(request, timeout=60) as reply:
-                    return json.load(reply)
-            except urllib.error.HTTPError as error:  # 503: its database is locked; Prefect's own client tries again too
-                if error.code != 503 or time.monotonic() > deadline:
-                    raise
-            time.sleep(1)
+    def __init__(self, server: Any) -> None:
+        self.env = server.env
+        self.call = server.call
 
     def run(self, root: Path, call: str, **answer: Any) -> tuple[int, str]:
         """Run a flow, `call` as in `promote('latest', 'production')`, and answer; its exit code and what it says.
@@ -86,18 +63,8 @@ class Prefect:
 
 
 @pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    root, found = tmp_path_factory.mktemp("prefect"), dict(os.environ)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    os.environ.update(SETTINGS | {"PREFECT_HOME": str(root)})
-    try:
-        with serve(root, port) as url:
-            yield Prefect(url, root)
-    finally:
-        os.environ.clear()
-        os.environ.update(found)
+def prefect(prefect_server: Any) -> Prefect:
+    return Prefect(prefect_server)
 
 
 @pytest.fixture
