@@ -22,8 +22,9 @@ ROWS = 32
 """Room for rows comes in so many at a time: growing moves all that a store holds."""
 FEWEST_QUERIES = 4
 """Products of fewer queries are padded to so many: fewer round differently."""
-PIECE = 256
-"""Values are added up over so many keys at a time: a longer sum would be cut elsewhere for a longer neighbour."""
+PIECE = GROWTH
+"""Values are added up over just so many keys at a time: the CPU's kernels cut a sum of 192 elsewhere than one of 256,
+so that a row with a longer neighbour would be rounded otherwise."""
 SPARSE = 3
 """Where fewer than one in so many stored rows is in use, copying those is cheaper than reading past the others."""
 

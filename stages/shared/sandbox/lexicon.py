@@ -66,7 +66,7 @@ FRAMES: dict[str, tuple[str, ...]] = {
 """How a chain of relations is asked, by style: `np` is the whole noun phrase, `inner` all but the last relation."""
 
 COMPARE_FRAMES: dict[str, tuple[str, ...]] = {
-    "hotpotqa": ("of {first} and {second} , which has the higher {phrase} ?",),
+    "hotpotqa": ("which has the higher {phrase} , {first} or {second} ?",),
     "2wikimultihopqa": ("does {first} or {second} have the higher {phrase} ?",),
 }
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.train.ppo.servers import SETTINGS
+
 if TYPE_CHECKING:
     from stages.shared.params import Params
 
@@ -38,6 +40,7 @@ def cpu(params: Params, ray: Path | None, rows: int) -> Mapping[str, Any]:
         "actor_rollout_ref.rollout.max_num_seqs": max(params.train.ppo.questions * params.train.ppo.episodes, rows),
         "actor_rollout_ref.rollout.free_cache_engine": False,
         "actor_rollout_ref.rollout.agent.num_workers": 1,
+        "actor_rollout_ref.rollout.router_config_path": str(SETTINGS),
         "algorithm.rollout_correction.bypass_mode": True,
         "ray_kwargs.ray_init.num_cpus": RAY_CPUS,
         "ray_kwargs.ray_init.num_gpus": 1,

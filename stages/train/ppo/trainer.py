@@ -19,7 +19,7 @@ import numpy as np
 import ray
 import torch
 from omegaconf import DictConfig, OmegaConf
-from verl.trainer.main_ppo import run_ppo
+from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 from verl.trainer.main_ppo_v0 import BaseTaskRunner
 from verl.trainer.ppo.ray_trainer import RayPPOTrainer
 from verl.trainer.ppo.utils import create_rl_dataset, create_rl_sampler, need_critic, need_reference_policy
@@ -115,7 +115,7 @@ def unsaved(step: int, free: int, error: Exception) -> PipelineError:
 
 
 class Runner(BaseTaskRunner):
-    """A Ray actor: what verl's `TaskRunner` does, with our trainer."""
+    """What verl's `TaskRunner` does, with our trainer, in this process: an actor of its own would import all again."""
 
     def run(self, config: DictConfig) -> None:
         """Train to the last step."""
@@ -152,8 +152,9 @@ def main(path: str) -> None:
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
     auto_set_device(config)
-    validate_config(config, need_reference_policy(config), need_critic(config))
-    run_ppo(config, task_runner_class=ray.remote(num_cpus=1)(Runner))
+    settings = OmegaConf.merge({"runtime_env": get_ppo_ray_runtime_env(config)}, config.ray_kwargs.ray_init)
+    ray.init(**OmegaConf.to_container(settings))
+    Runner().run(config)
 
 
 if __name__ == "__main__":

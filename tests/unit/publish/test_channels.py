@@ -166,7 +166,7 @@ def test_an_event_that_was_changed_or_removed_is_found(
     for digest in (A, B, C):
         promote(folder_store, digest)
     path = tmp_path / "store" / event_key("production", sequence)
-    path.write_bytes(path.read_bytes().replace(b"ada", b"eve"))
+    path.write_bytes(path.read_bytes().replace(b'"ada"', b'"eve"'))
     with pytest.raises(IntegrityError, match="does not follow"):
         read_history(folder_store, "production")
     path.unlink()

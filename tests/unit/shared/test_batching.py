@@ -173,33 +173,43 @@ async def test_more_callers_than_rows_are_all_served_right(words: Any) -> None:
                 assert list(generation.token_ids) == expected(model, context, 6)
 
 
+def play(model: Any, words: Any, prompts: Sequence[list[int]], numbers: Sequence[int], order: int) -> dict[int, Any]:
+    """Episodes of three turns whose prompts and draws hang on their numbers, whose times of asking hang on `order`."""
+    decoder, times = Decoder(model, words), random.Random(order)
+    draws = {number: random.Random(number) for number in numbers}
+    found: dict[int, list[Generation]] = {number: [] for number in numbers}
+    context = {number: list(prompts[number % len(prompts)]) for number in numbers}
+    due, running, clock = {number: times.randrange(30) for number in numbers}, {}, 0
+    while due or running:
+        now = [number for number in numbers if due.get(number, clock + 1) <= clock]
+        times.shuffle(now)
+        for number in now:
+            seed = 100 * number + len(found[number])
+            running[Request(tuple(context[number]), 6, (), 1.0, 0.9, seed)] = number
+            del due[number]
+        asked = list(running)[len(running) - len(now) :]
+        for request, generation in decoder.step(asked):
+            number = running.pop(request)
+            found[number].append(generation)
+            reply = [draws[number].randrange(4, len(words)) for _ in range(draws[number].randrange(40))]
+            context[number] += [*generation.token_ids, *reply]
+            if len(found[number]) < 3:
+                due[number] = clock + 1 + times.randrange(15)
+        clock += 1
+    return found
+
+
 @pytest.mark.parametrize("family,kv_heads", [("qwen2", 4), ("qwen2", 2), ("llama", 1)])
-@pytest.mark.parametrize("longest", [30, 480])
-async def test_a_seeded_episode_is_the_same_to_the_last_bit_whoever_shares_the_batch(
-    words: Any, family: str, kv_heads: int, longest: int
+def test_a_seeded_episode_is_the_same_to_the_last_bit_whoever_shares_the_batch(
+    words: Any, family: str, kv_heads: int
 ) -> None:
-    model, asked = build(family, words, kv_heads), contexts(12, len(words), longest, seed=11)
-
-    async def episode(generator: BatchedGenerator, number: int, late: float) -> list[Generation]:
-        rng, context, turns = random.Random(number), list(asked[number % 9]), []
-        await asyncio.sleep(late)
-        for turn in range(3):
-            seed = 100 * number + turn
-            turns.append(await generator.generate(context, max_tokens=6, temperature=1.0, top_p=0.9, seed=seed))
-            context += [*turns[-1].token_ids, *(rng.randrange(4, len(words)) for _ in range(rng.randrange(0, 40)))]
-            await asyncio.sleep(late / 2)
-        return turns
-
-    async def together(numbers: Sequence[int], order: int) -> dict[int, list[Generation]]:
-        rng = random.Random(order)
-        async with BatchedGenerator(model, words) as generator:
-            played = [episode(generator, number, 0.05 * rng.random()) for number in numbers]
-            return dict(zip(numbers, await asyncio.gather(*played), strict=True))
-
-    everybody = await together(range(24), order=1)
-    assert await together(range(24), order=2) == everybody
-    assert await together([5], order=3) == {5: everybody[5]}
-    assert await together([9, 0, 3], order=4) == {number: everybody[number] for number in (9, 0, 3)}
+    model, rng = build(family, words, kv_heads), random.Random(11)
+    prompts = [[rng.randrange(4, len(words)) for _ in range(length)] for length in (20, 35, 72, 150, 189, 233, 319, 410)]
+    everybody = play(model, words, prompts, range(24), order=0)
+    for order in range(1, 5):
+        few = rng.sample(range(24), order)
+        assert play(model, words, prompts, range(24), order) == everybody, order
+        assert play(model, words, prompts, few, order) == {number: everybody[number] for number in few}
 
 
 async def test_new_weights_take_the_place_of_cached_keys(words: Any) -> None:
