@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,15 +80,20 @@ class Contest:
         alone = await measurement.direct(self.lines[0])
         results: list[Result] = []
         failures: list[Failure] = []
-        for line in self.lines:
-            results += await self._line(measurement, line, table, alone)
-            fitted, failed = self._fitted(line, table)
-            results += fitted
-            failures += failed
-        for candidate in self.forced:
-            attempts = await measurement.forced(self.lines[0], candidate)
-            results += self.marker.mark(f"forced:{candidate}", "seen", attempts)
-        results += self.marker.mark("one-call", "seen", await measurement.capped(self.lines[0]))
+        with ThreadPoolExecutor(1, thread_name_prefix="fit") as thread:  # one by one: they seed one random state
+            fits = []
+            for line in self.lines:
+                fits.append(asyncio.get_running_loop().run_in_executor(thread, self._fitted, line, table))
+                results += await self._line(measurement, line, table, alone)
+            for candidate in self.forced:
+                attempts = await measurement.forced(self.lines[0], candidate)
+                results += self.marker.mark(f"forced:{candidate}", "seen", attempts)
+            results += self.marker.mark("one-call", "seen", await measurement.capped(self.lines[0]))
+            for line, fit in zip(self.lines, fits, strict=True):
+                choices, failed = await fit
+                failures += failed
+                for method, made in choices.items():
+                    results += self.marker.mark(method, line.pool, self._attempts(table, made))
         return results, failures
 
     async def _line(self, measurement: Measurement, line: Line, table: Table, alone: Sequence[Attempt]) -> list[Result]:
@@ -110,14 +117,14 @@ class Contest:
             "random": RandomRouter(line.names, self.params.seed),
         }
 
-    def _fitted(self, line: Line, table: Table) -> tuple[list[Result], list[Failure]]:
-        """The methods of `evaluate.methods`, fitted on records of the line's candidates."""
+    def _fitted(self, line: Line, table: Table) -> tuple[dict[RecordsMethod, list[Choice]], list[Failure]]:
+        """What the methods of `evaluate.methods` choose for each question, fitted on the profile's records."""
         if not self.params.methods:
-            return [], []
+            return {}, []
         try:
             history = make_history(self.records, line.names, self.encode)
         except DataError as error:
-            return [], [Failure(method, line.pool, str(error)) for method in self.params.methods]
+            return {}, [Failure(method, line.pool, str(error)) for method in self.params.methods]
         texts = tuple(question.question for question in self.questions)
 
         def reply(place: int, candidate: str) -> str:
@@ -125,16 +132,14 @@ class Contest:
             return table.calls[self.questions[place].id, candidate].reply
 
         asked = Asked(texts, self.encode(texts), reply)
-        results: list[Result] = []
+        choices: dict[RecordsMethod, list[Choice]] = {}
         failures: list[Failure] = []
         for method in self.params.methods:
             try:
-                choices = self._decide(method, history, asked)
+                choices[method] = self._decide(method, history, asked)
             except METHOD_FAULTS as error:
                 failures.append(Failure(method, line.pool, str(error) or type(error).__name__))
-                continue
-            results += self.marker.mark(method, line.pool, self._attempts(table, choices))
-        return results, failures
+        return choices, failures
 
     def _decide(self, method: RecordsMethod, history: History, asked: Asked) -> list[Choice]:
         return FITS[method](history, self.params).decide(asked)

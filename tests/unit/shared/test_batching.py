@@ -204,7 +204,8 @@ def test_a_seeded_episode_is_the_same_to_the_last_bit_whoever_shares_the_batch(
     words: Any, family: str, kv_heads: int
 ) -> None:
     model, rng = build(family, words, kv_heads), random.Random(11)
-    prompts = [[rng.randrange(4, len(words)) for _ in range(length)] for length in (20, 35, 72, 150, 189, 233, 319, 410)]
+    lengths = 20, 35, 72, 150, 189, 233, 319, 410
+    prompts = [[rng.randrange(4, len(words)) for _ in range(length)] for length in lengths]
     everybody = play(model, words, prompts, range(24), order=0)
     for order in range(1, 5):
         few = rng.sample(range(24), order)
