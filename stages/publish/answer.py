@@ -1,13 +1,14 @@
-"""A question answered by a release, with nothing but what is in it."""
+"""Questions answered by a release, with nothing but what is in it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from stages.publish.release import DESCRIPTORS, PARAMS, POLICY
 from stages.shared.entry import Workspace
@@ -20,6 +21,11 @@ from stages.shared.params import Params, parse_params
 from stages.shared.pool.candidate import Candidate, Pool, Reply
 from stages.shared.pool.client import HttpPool
 from stages.shared.pool.serving import serve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from stages.shared.batching import BatchedGenerator
 
 
 class Watcher(Protocol):
@@ -80,6 +86,50 @@ def release_params(folder: Path) -> Params:
     return parse_params(json.loads(path.read_text(encoding="utf-8")), str(path))
 
 
+@dataclass(frozen=True)
+class Answerer:
+    """A release that is loaded: it answers any number of questions at once."""
+
+    params: Params
+    roster: Roster
+    tokenizer: PreTrainedTokenizerBase
+    generator: BatchedGenerator
+    pool: Pool
+
+    def prompt(self, question: str) -> list[int]:
+        """The token ids that open an episode. Raises ConfigurationError for a question that is too long."""
+        limits = self.params.episode
+        ids = chat_ids(self.tokenizer, render_prompt(question, self.roster, limits.prompt, limits.max_calls))
+        if len(ids) > limits.prompt_tokens:
+            raise ConfigurationError(
+                f"the question makes a prompt of {len(ids)} tokens, and this release reads {limits.prompt_tokens} at "
+                "most (episode.prompt_tokens); shorten it"
+            )
+        return ids
+
+    async def answer(self, prompt_ids: Sequence[int], watcher: Watcher) -> Episode:
+        """Play one episode, greedily."""
+        generate = watched(self.generator.sampler(), self.tokenizer, watcher)
+        pool = WatchedPool(self.pool, watcher)
+        return await run_episode(prompt_ids, self.roster, generate, pool, self.tokenizer, self.params.episode)
+
+
+@asynccontextmanager
+async def load_release(folder: Path, params: Params, candidates: Sequence[Candidate]) -> AsyncIterator[Answerer]:
+    """The release in `folder` with the seen ones of `candidates`, for as long as the block runs.
+
+    The weights are read in a thread, so that whatever else the event loop does goes on. Raises ConfigurationError for a
+    pool that cannot be called, TransientError for candidates that do not answer.
+    """
+    roster = make_roster([each for each in read_descriptors(folder / DESCRIPTORS) if each.seen])
+    shown = {entry.name for entry in roster.entries}
+    async with HttpPool([each for each in candidates if each.name in shown], params.pool.limits) as pool:
+        await pool.check()
+        tokenizer, generator = await asyncio.to_thread(_load_policy, folder / POLICY)
+        async with generator:
+            yield Answerer(params, roster, tokenizer, generator, pool)
+
+
 def answer(question: str, folder: Path, workspace: Workspace, watcher: Watcher | None = None) -> Episode:
     """Answer one question, greedily, with the release in `folder` and the seen candidates of its own pool.
 
@@ -89,26 +139,21 @@ def answer(question: str, folder: Path, workspace: Workspace, watcher: Watcher |
     if not question.strip():
         raise ConfigurationError('the question is empty; ask for example `pointsman ask "who ...?"`')
     params = release_params(folder)
-    roster = make_roster([each for each in read_descriptors(folder / DESCRIPTORS) if each.seen])
+
+    async def _once(candidates: Sequence[Candidate]) -> Episode:
+        async with load_release(folder, params, candidates) as loaded:
+            return await loaded.answer(loaded.prompt(question), watcher or Nobody())
+
     with serve(params.pool, params.world, workspace.state) as candidates:
-        return asyncio.run(_play(question, folder, params, roster, candidates, watcher or Nobody()))
+        return asyncio.run(_once(candidates))
 
 
-async def _play(
-    question: str, folder: Path, params: Params, roster: Roster, candidates: Sequence[Candidate], watcher: Watcher
-) -> Episode:
+def _load_policy(folder: Path) -> tuple[PreTrainedTokenizerBase, BatchedGenerator]:
     from transformers.utils.logging import disable_progress_bar
 
     from stages.shared.batching import BatchedGenerator
     from stages.shared.policy import load_policy, load_tokenizer
 
     disable_progress_bar()
-    shown = {entry.name for entry in roster.entries}
-    async with HttpPool([each for each in candidates if each.name in shown], params.pool.limits) as pool:
-        await pool.check()
-        tokenizer, model = load_tokenizer(folder / POLICY), load_policy(folder / POLICY)
-        message = render_prompt(question, roster, params.episode.prompt, params.episode.max_calls)
-        async with BatchedGenerator(model, tokenizer) as generator:
-            generate = watched(generator.sampler(), tokenizer, watcher)
-            ids = chat_ids(tokenizer, message)
-            return await run_episode(ids, roster, generate, WatchedPool(pool, watcher), tokenizer, params.episode)
+    tokenizer = load_tokenizer(folder)
+    return tokenizer, BatchedGenerator(load_policy(folder), tokenizer)

@@ -56,6 +56,8 @@ class Found:
 
     digest: str
     signed: Signed | None = None
+    event: Event | None = None
+    """The channel's newest, where the name is a channel's."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def find(desk: Desk, name: str) -> Found:
     if policy.signed_by and signed is None:
         trusted = ", ".join(map(str, policy.signed_by))
         raise IntegrityError(f"{name} serves {event.digest[:16]}, not signed as required ({trusted}); do not use it")
-    return Found(event.digest, signed)
+    return Found(event.digest, signed, event)
 
 
 def examine(desk: Desk, name: str, channel: str) -> Examination:
