@@ -41,6 +41,8 @@ _FRAMES = tuple(dict.fromkeys(frame for group in FRAMES.values() for frame in gr
 _WORDS = (*words(), *SYLLABLES, *CANDIDATE_NAMES, *map(str, range(101)))
 _CHOICE = re.compile(r"<think> topic \w+( , \d+ \d+ \w+)+")
 """The part of a call that says to whom it goes."""
+HOPS = (0.2, 0.35, 0.23, 0.22)
+"""Share of the chains asked in episodes that have one hop, two and so on; PPO sees none of three or more."""
 COMPARED = 0.2
 """Share of the episodes that compare two things."""
 ADMITS = 0.15
@@ -230,7 +232,7 @@ def episodes(rng: random.Random) -> list[Segment]:
 
 
 def _chain(roster: Roster, rng: random.Random) -> tuple[str, list[Segment]]:
-    chain = draw_chain(rng.choices((1, 2, 3, 4), (0.3, 0.4, 0.18, 0.12))[0], rng)
+    chain = draw_chain(rng.choices(range(1, 1 + len(HOPS)), HOPS)[0], rng)
     steps = [Step(hop, tuple(later.query_about(IT) for later in chain[place:])) for place, hop in enumerate(chain, 1)]
     return whole_question(chain, rng), _played(steps, answer_turn(chain[-1].answer), roster, rng)
 
