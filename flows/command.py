@@ -76,6 +76,14 @@ def run_module(module: str, *arguments: str, here: bool = False) -> NoReturn:
     raise typer.Exit(subprocess.run(command, cwd=folder, env=dvc.environment(), check=False).returncode)
 
 
+def become_module(module: str, *arguments: str) -> NoReturn:
+    """Go on as a module of `stages`, in the repository, so that signals reach it and nobody stands in between."""
+    from flows import dvc
+
+    os.chdir(dvc.find_root(Path.cwd()))
+    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], dvc.environment())
+
+
 def complain(text: str) -> None:
     """Say on stderr what is wrong."""
     Console(stderr=True).print(f"pointsman: {text}", markup=False, highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.command import JsonOption, command, run_module
+from flows.command import JsonOption, app, become_module, command, guarded, run_module
 
 MODULE = "stages.publish.manage"
 Name = Annotated[str, typer.Argument(help="A channel, a digest, its first digits, or `latest`.")]
@@ -99,6 +99,13 @@ def collect(
 ) -> None:
     """Remove what dead publishers left in the store."""
     _manage("collect", as_json, "--older-than", str(older_than), *(["--dry-run"] if dry_run else []))
+
+
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@guarded
+def serve(context: typer.Context) -> None:
+    """Serve a channel to OpenAI clients."""
+    become_module("stages.publish.serving", *context.args)
 
 
 def _manage(name: str, as_json: bool, *arguments: str) -> None:

@@ -198,6 +198,11 @@ def published_once(folder_params: Params, policy: Path, tmp_path_factory: pytest
     return made
 
 
+@pytest.fixture(scope="session")
+def filled() -> Callable[[Workspace, Params, Path], Workspace]:
+    return fill
+
+
 def fill(made: Workspace, params: Params, policy: Path) -> Workspace:
     """What ingest, profile, train and evaluate leave, for a policy that was never trained."""
     questions = make_questions(World.generate(params.world), "nq", "test", 3, random.Random(0))

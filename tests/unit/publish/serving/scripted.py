@@ -1,0 +1,52 @@
+"""A policy that plays a script, and `python -m tests.unit.publish.serving.scripted`: the server with that policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from stages.shared.episode.types import Generate, Generation
+
+
+class Scripted:
+    """In place of the generator: asks Arlix the question and gives its reply back, unless the question says else.
+
+    It loads nothing and knows no questions: what is tested is the server around it.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    async def __aenter__(self) -> Scripted:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def sampler(self) -> Generate:
+        async def generate(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+            heard = self.tokenizer.decode(list(context))
+            question = heard.split("question :")[1].split("<|im_end|>")[0].strip()
+            if "crash" in question:
+                raise RuntimeError("out of luck")
+            if "ponder" in question:
+                text = "<think> who knows </think>"
+            elif "<information>" in heard and "insist" not in question:
+                reply = heard.split("<information>")[-1].split("</information>")[0].strip()
+                text = f"<think> done </think> <answer> {reply} </answer>"
+            else:
+                text = f"<think> best is Arlix </think> <search> Arlix : {question} </search>"
+            return Generation(tuple(self.tokenizer.encode(text, add_special_tokens=False))[:max_tokens], None, "stop")
+
+        return generate
+
+
+if __name__ == "__main__":
+    from stages.publish.serving.__main__ import main
+    from stages.shared import batching
+
+    batching.BatchedGenerator = Scripted  # type: ignore[assignment, misc]
+    raise SystemExit(main())
