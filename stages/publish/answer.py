@@ -115,17 +115,20 @@ class Answerer:
 
 
 @asynccontextmanager
-async def load_release(folder: Path, params: Params, candidates: Sequence[Candidate]) -> AsyncIterator[Answerer]:
+async def load_release(
+    folder: Path, params: Params, candidates: Sequence[Candidate], rows: int = 256
+) -> AsyncIterator[Answerer]:
     """The release in `folder` with the seen ones of `candidates`, for as long as the block runs.
 
-    The weights are read in a thread, so that whatever else the event loop does goes on. Raises ConfigurationError for a
-    pool that cannot be called, TransientError for candidates that do not answer.
+    Its policy keeps keys and values of `rows` sequences; more questions than that wait for one another. The weights are
+    read in a thread, so that whatever else the event loop does goes on. Raises ConfigurationError for a pool that
+    cannot be called, TransientError for candidates that do not answer.
     """
     roster = make_roster([each for each in read_descriptors(folder / DESCRIPTORS) if each.seen])
     shown = {entry.name for entry in roster.entries}
     async with HttpPool([each for each in candidates if each.name in shown], params.pool.limits) as pool:
         await pool.check()
-        tokenizer, generator = await asyncio.to_thread(_load_policy, folder / POLICY)
+        tokenizer, generator = await asyncio.to_thread(_load_policy, folder / POLICY, rows)
         async with generator:
             yield Answerer(params, roster, tokenizer, generator, pool)
 
@@ -148,7 +151,7 @@ def answer(question: str, folder: Path, workspace: Workspace, watcher: Watcher |
         return asyncio.run(_once(candidates))
 
 
-def _load_policy(folder: Path) -> tuple[PreTrainedTokenizerBase, BatchedGenerator]:
+def _load_policy(folder: Path, rows: int) -> tuple[PreTrainedTokenizerBase, BatchedGenerator]:
     from transformers.utils.logging import disable_progress_bar
 
     from stages.shared.batching import BatchedGenerator
@@ -156,4 +159,4 @@ def _load_policy(folder: Path) -> tuple[PreTrainedTokenizerBase, BatchedGenerato
 
     disable_progress_bar()
     tokenizer = load_tokenizer(folder)
-    return tokenizer, BatchedGenerator(load_policy(folder), tokenizer)
+    return tokenizer, BatchedGenerator(load_policy(folder), tokenizer, max_rows=rows)

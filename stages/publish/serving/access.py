@@ -20,6 +20,7 @@ class Access:
 
     def __init__(self, key: str | None, host: str) -> None:
         """Raises ConfigurationError for a server without a key that other machines could reach."""
+        key = (key or "").strip()
         if not key and not is_loopback(host):
             raise ConfigurationError(
                 f"--host {host} lets other machines ask, and there is no key; put one into the environment variable "
@@ -37,7 +38,7 @@ class Access:
         if self._key is None:
             return
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._key):
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), self._key):
             raise Refusal(
                 401, "unauthorized", f"no key, or a wrong one; send the server's {KEY_ENV} as a bearer's key",
                 code="invalid_api_key",

@@ -22,7 +22,11 @@ from stages.publish.serving.unfolding import Ended, Step, Unfolding, dollars
 from stages.publish.serving.wording import DONE, Wording, event
 
 _LOG = logging.getLogger(__name__)
-STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",  # or a proxy may hold a stream back until it is whole
+}
 
 
 @dataclass

@@ -12,13 +12,16 @@ from stages.publish.channels import Event
 from stages.publish.fetch import fetch_release, holds, read_manifest
 from stages.publish.promotion import Desk, find
 from stages.publish.serving.metrics import Metrics
+from stages.publish.serving.options import Options
 from stages.publish.serving.refusal import Refusal
 from stages.publish.serving.served import Served, load
+from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, PipelineError
 
 _LOG = logging.getLogger(__name__)
 LONGEST_PAUSE_S = 60.0
-STATE = ".pointsman"
+ROWS = 2
+"""Sequences kept for each question at once: one that waits for a reply does not lose its own to a newcomer."""
 
 
 class Follower:
@@ -27,14 +30,14 @@ class Follower:
     A release that cannot be verified or loaded, or that is not signed as required, is refused: the one before stays.
     """
 
-    def __init__(self, desk: Desk, channel: str, metrics: Metrics, *, poll_s: float, allow_unsigned: bool) -> None:
+    def __init__(self, desk: Desk, metrics: Metrics, options: Options) -> None:
         """With `allow_unsigned`, a channel whose policy trusts no key is served all the same."""
-        self.channel = channel
+        self.channel = options.channel
         self.current: Served | None = None
         self._desk = desk
+        self._state = Workspace(desk.root).state
         self._metrics = metrics
-        self._poll_s = poll_s
-        self._allow_unsigned = allow_unsigned
+        self._options = options
         self._stopping = asyncio.Event()
         self._retiring: set[asyncio.Task[None]] = set()
         self._fault = ""
@@ -64,14 +67,14 @@ class Follower:
 
     async def follow(self) -> None:
         """Look again and again, until told to stop; after a failure ever more rarely, up to once a minute."""
-        pause_s = self._poll_s
+        pause_s = self._options.poll_s
         while not await self._stopped_within(pause_s):
             (failure,) = await asyncio.gather(self.look(), return_exceptions=True)
             if isinstance(failure, BaseException):
                 self._refused(failure)
-                pause_s = max(self._poll_s, min(2 * pause_s, LONGEST_PAUSE_S))
+                pause_s = max(self._options.poll_s, min(2 * pause_s, LONGEST_PAUSE_S))
             else:
-                self._fault, pause_s = "", self._poll_s
+                self._fault, pause_s = "", self._options.poll_s
 
     def stop(self) -> None:
         """Ask `follow` to end; a release that is being loaded is loaded first."""
@@ -86,7 +89,7 @@ class Follower:
 
     def _find(self) -> Event:
         """The channel's newest event, its release found and signed as required."""
-        if not self._allow_unsigned and not self._desk.policies().of(self.channel).signed_by:
+        if not self._options.allow_unsigned and not self._desk.policies().of(self.channel).signed_by:
             raise ConfigurationError(
                 f"infra/gates.yaml names no key that signs releases for {self.channel} (signed_by), so nothing vouches "
                 "for what it serves; name one (`pointsman keys PATH`), or try it out with --allow-unsigned"
@@ -101,7 +104,8 @@ class Follower:
 
     async def _load(self, event: Event) -> Served:
         manifest = await asyncio.to_thread(read_manifest, self._desk.store, event.digest)
-        return await load(self._folder(event.digest), event, manifest.synthetic, self._desk.root / STATE)
+        rows = ROWS * self._options.concurrency
+        return await load(self._folder(event.digest), event, manifest.synthetic, self._state, rows)
 
     def _swap(self, served: Served) -> None:
         before, self.current = self.current, served
@@ -121,7 +125,7 @@ class Follower:
         self._fault = fault
 
     def _folder(self, digest: str) -> Path:
-        return self._desk.root / STATE / "releases" / digest
+        return self._state / "releases" / digest
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:

@@ -68,15 +68,15 @@ class Served:
         await self._resources.aclose()
 
 
-async def load(folder: Path, event: Event, synthetic: bool, state: Path) -> Served:
+async def load(folder: Path, event: Event, synthetic: bool, state: Path, rows: int) -> Served:
     """Load the release in `folder`, start its candidates where they run here, and see that they answer.
 
-    Raises as `serve` and `load_release` do; nothing is left running then.
+    Its policy keeps `rows` sequences in memory. Raises as `serve` and `load_release` do, and leaves nothing running.
     """
     async with AsyncExitStack() as stack:
         params = release_params(folder)
         candidates = await stack.enter_async_context(_aside(serve(params.pool, params.world, state)))
-        answerer = await stack.enter_async_context(load_release(folder, params, candidates))
+        answerer = await stack.enter_async_context(load_release(folder, params, candidates, rows))
         return Served(event, synthetic, answerer, stack.pop_all())
 
 

@@ -16,12 +16,13 @@ from stages.publish.serving.access import KEY_ENV, Access
 from stages.publish.serving.application import application
 from stages.publish.serving.budget import Budget
 from stages.publish.serving.conversation import House
-from stages.publish.serving.follower import STATE, Follower
+from stages.publish.serving.follower import Follower
 from stages.publish.serving.metrics import Metrics
 from stages.publish.serving.options import Options
 from stages.publish.serving.places import Places
 from stages.publish.serving.rate import Rate
 from stages.publish.serving.served import Served
+from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError
 from stages.shared.progress import say
 
@@ -44,7 +45,7 @@ def serve(options: Options, desk: Desk) -> None:
     Raises ConfigurationError, IntegrityError or TransientError when the channel's release cannot be served at first.
     """
     access = Access(os.environ.get(KEY_ENV), options.host)
-    path = desk.root / STATE / "serving" / f"{options.channel}.json"
+    path = Workspace(desk.root).state / "serving" / f"{options.channel}.json"
     with Budget(options.budget_usd, path) as budget, _socket(options) as listening:
         asyncio.run(_serve(options, desk, access, budget, listening))
 
@@ -63,7 +64,7 @@ async def _serve(options: Options, desk: Desk, access: Access, budget: Budget, l
 def build(options: Options, desk: Desk, access: Access, budget: Budget) -> tuple[Listener, Follower]:
     """A server that is not running yet. Call it in the event loop that is to run it."""
     metrics = Metrics()
-    follower = Follower(desk, options.channel, metrics, poll_s=options.poll_s, allow_unsigned=options.allow_unsigned)
+    follower = Follower(desk, metrics, options)
     house = House(follower, Rate(options.rate), Places(options.concurrency, options.queue), budget, metrics)
     config = uvicorn.Config(
         application(house, access), log_config=None, access_log=False, lifespan="off", server_header=False,

@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from stages.publish.serving.metrics import MILLIONTH
 from stages.shared.episode.protocol import CallRequest, Invalid, neutralise, parse_turn
 from stages.shared.episode.types import Episode
 from stages.shared.pool.candidate import Candidate, Reply
 
 THOUGHT = re.compile(r"<think>(.*?)</think>", re.DOTALL)
-MILLIONTH = 1e-6
 
 
 @dataclass(frozen=True)

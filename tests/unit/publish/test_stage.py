@@ -42,7 +42,7 @@ class Scripted:
 
     query = ""
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, max_rows: int) -> None:
         self.tokenizer = tokenizer
 
     async def __aenter__(self) -> Scripted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import runpy
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,12 +39,16 @@ from stages.shared.episode.roster import write_descriptors
 from stages.shared.params import EpisodeParams, Params, PoolLimits
 from stages.shared.params.pool import ApiCandidate, ApiPool
 from stages.shared.pool.candidate import Descriptor, TopicSkill
-from tests.unit.publish.serving.scripted import Scripted
 
 CHANNEL = "production"
+SCRIPTED = Path(__file__).with_name("scripted.py")
 NAMES = ("Arlix", "Bomon")
 PRICE, PROMPT_PRICE, PROMPT_TOKENS, COMPLETION_TOKENS = 2.0, 0.5, 100, 50
 PLENTY_S = 20.0
+EPISODE = EpisodeParams(
+    max_calls=4, prompt_tokens=256, response_tokens=512, turn_tokens=128, reply_tokens=64, prompt="compact"
+)
+"""With room for the script."""
 
 
 class Candidates(ThreadingHTTPServer):
@@ -163,14 +168,11 @@ def with_own_candidates(workspace: Workspace, params: Params, url: str) -> Param
     """The candidates are ours, and known to the profile."""
     made = [ApiCandidate(name=each, model=each, base_url=url, price=PRICE, prompt_price=PROMPT_PRICE) for each in NAMES]
     pool = ApiPool(candidates=tuple(made), limits=PoolLimits(attempts=1, max_tokens=100))
-    episode = EpisodeParams(
-        max_calls=4, prompt_tokens=256, response_tokens=512, turn_tokens=128, reply_tokens=64, prompt="compact"
-    )
     skill = {"town": TopicSkill(em=0.9, f1=0.9, n=4)}
     profile = workspace.artifacts("profile")
     write_descriptors(profile / "descriptors.json", [Descriptor(name, PRICE, 0.4, skill) for name in NAMES])
     write_manifest(profile, "pointsman/profile/1")
-    return params.model_copy(update={"pool": pool, "episode": episode})
+    return params.model_copy(update={"pool": pool, "episode": EPISODE})
 
 
 def open_shop_in(workspace: Workspace, params: Params) -> Shop:
@@ -184,6 +186,11 @@ def open_shop_in(workspace: Workspace, params: Params) -> Shop:
 
 
 @pytest.fixture
+def own_episode() -> EpisodeParams:
+    return EPISODE
+
+
+@pytest.fixture
 def open_shop() -> Callable[[Workspace, Params], Shop]:
     return open_shop_in
 
@@ -191,7 +198,7 @@ def open_shop() -> Callable[[Workspace, Params], Shop]:
 @pytest.fixture(scope="session")
 def _scripted() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batching, "BatchedGenerator", Scripted)
+        patch.setattr(batching, "BatchedGenerator", runpy.run_path(str(SCRIPTED))["Scripted"])
         yield
 
 

@@ -1,4 +1,4 @@
-"""A policy that plays a script, and `python -m tests.unit.publish.serving.scripted`: the server with that policy."""
+"""A policy that plays a script; run as a program, the server with that policy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Scripted:
     It loads nothing and knows no questions: what is tested is the server around it.
     """
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, max_rows: int) -> None:
         self.tokenizer = tokenizer
 
     async def __aenter__(self) -> Scripted:

@@ -21,7 +21,7 @@ import pytest
 from stages.publish.serving.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[4]
-REAL, SCRIPTED = "stages.publish.serving", "tests.unit.publish.serving.scripted"
+REAL, SCRIPTED = ("-m", "stages.publish.serving"), (str(Path(__file__).with_name("scripted.py")),)
 
 
 @dataclass
@@ -48,12 +48,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Start a server in `tmp_path`; what a test leaves running is killed."""
     started: list[Process] = []
 
-    def _start(module: str, *arguments: str) -> Process:
+    def _start(program: tuple[str, ...], *arguments: str) -> Process:
         log = tmp_path / f"server-{len(started)}.log"
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         with log.open("w") as out:
             popen = subprocess.Popen(
-                [sys.executable, "-m", module, "production", "--port", "0", *arguments],
+                [sys.executable, *program, "production", "--port", "0", *arguments],
                 cwd=tmp_path, env=environment, stdout=out, stderr=out, text=True,
             )  # fmt: skip
         started.append(Process(popen, log))
@@ -71,15 +71,20 @@ def ask(url: str, question: str = "who is the mayor of zumako") -> httpx.Respons
     return httpx.post(f"{url}/v1/chat/completions", json=body, timeout=30)
 
 
-def test_told_to_stop_it_takes_nothing_more_and_ends_what_runs(
-    shop: Any, candidates: Any, start: Any, eventually: Any
+def test_told_to_stop_it_takes_nothing_more_ends_what_runs_and_leaves_no_process(
+    workspace: Any, folder_params: Any, own_episode: Any, open_shop: Any, start: Any, eventually: Any
 ) -> None:
+    """The sandbox's experts, in a process that the server starts, take two seconds here."""
+    pool = folder_params.pool.model_copy(update={"time_scale": 2.0 / folder_params.pool.experts[0].latency_s})
+    shop = open_shop(workspace, folder_params.model_copy(update={"pool": pool, "episode": own_episode}))
     shop.promote(shop.publish(0.5))
     server = start(SCRIPTED)
     url = server.url()
+    family = server.family()
+    assert len(family) > 1
     with ThreadPoolExecutor(1) as client:
-        running = client.submit(ask, url, "wait who is the mayor of zumako")
-        assert eventually(lambda: candidates.asked)
+        running = client.submit(ask, url)
+        assert eventually(lambda: "pointsman_in_flight 1.0" in httpx.get(f"{url}/metrics").text)
         server.popen.send_signal(signal.SIGTERM)
 
         def _refuses() -> bool:
@@ -90,21 +95,20 @@ def test_told_to_stop_it_takes_nothing_more_and_ends_what_runs(
             return False
 
         assert eventually(_refuses)
-        assert server.popen.poll() is None
-        candidates.gate.set()
-        assert running.result().json()["choices"][0]["message"]["content"] == candidates.reply
+        assert not running.done()
+        assert running.result().json()["pointsman"]["calls"][0]["candidate"] == "Arlix"
     assert server.popen.wait(15) == 0
+    assert psutil.wait_procs(family, timeout=10)[1] == []
     said = server.log.read_text()
     assert "serving production, number 1: release" in said
     assert f"curl {url}/v1/chat/completions -H" in said
     assert "no key (POINTSMAN_API_KEY is not set)" in said
-    assert "who is the mayor" not in said.replace('"who ...?"', "")
+    assert "mayor" not in said
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_real_policy_answers_many_at_once_and_no_process_outlives_the_server(
-    workspace: Any, folder_params: Any, open_shop: Any, start: Any, number: signal.Signals
+def test_a_real_policy_answers_many_at_once_and_no_process_outlives_a_kill(
+    workspace: Any, folder_params: Any, open_shop: Any, start: Any
 ) -> None:
     """Untrained, it writes nonsense: what counts is that every client gets its end of an episode."""
     shop = open_shop(workspace, folder_params)
@@ -117,8 +121,8 @@ def test_a_real_policy_answers_many_at_once_and_no_process_outlives_the_server(
     assert {response.json()["choices"][0]["finish_reason"] for response in responses} <= {"stop", "length"}
     family = server.family()
     assert len(family) > 1
-    server.popen.send_signal(number)
-    assert server.popen.wait(15) == (0 if number == signal.SIGINT else -signal.SIGKILL)
+    server.popen.kill()
+    server.popen.wait(15)
     assert psutil.wait_procs(family, timeout=10)[1] == []
 
 
