@@ -74,9 +74,11 @@ class Budget:
             return
         self._turn_page()
         if self._spent + self._reserved + most > self._limit:
+            held = self._spent + most <= self._limit
             raise Refusal(
-                429, "over-budget", f"the budget of ${self._limit:g} a day is used up, or held for running questions",
-                code="insufficient_quota", retry_after_s=self._until_midnight_s(),
+                429, "over-budget",
+                f"the budget of ${self._limit:g} a day is {'held for running questions' if held else 'used up'}",
+                code="insufficient_quota", retry_after_s=1 if held else self._until_midnight_s(),
             )  # fmt: skip
         self._reserved += most
         try:

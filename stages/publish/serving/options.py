@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,9 @@ from pathlib import Path
 DESCRIPTION = """\
 An OpenAI-compatible server for what a channel serves: POST /v1/chat/completions (plain and streaming), GET /v1/models,
 /health, /metrics (Prometheus), and a page to ask at /. The question is the last user message, of text; earlier turns
-and system messages are not used, and sampling parameters are ignored: decoding is greedy. The server follows the
-channel, and swaps releases without dropping a request. The policy runs on this machine's CPU; to serve it by vLLM on a
-GPU is not implemented.
+and system messages are not used. temperature, max_tokens, stop and the like are ignored: decoding is greedy, as it was
+evaluated. The server follows the channel, and swaps releases without dropping a request; both are in memory then. The
+policy runs on this machine's CPU; to serve it by vLLM on a GPU is not implemented.
 """
 EPILOG = """\
 The key is the environment variable POINTSMAN_API_KEY; without one the server listens on loopback only. /health and the
@@ -51,7 +52,7 @@ def parse_options(argv: Sequence[str] | None = None) -> tuple[Options, Path]:
     add = parser.add_argument
     add("channel", help="for example production")
     add("--host", default=Options.host, help="address to listen on (default: %(default)s)")
-    add("--port", type=_number(int, 0), default=Options.port, help="0 takes a free one (default: %(default)s)")
+    add("--port", type=_number(int, 0, 65535), default=Options.port, help="0 takes a free one (default: %(default)s)")
     add("--poll", dest="poll_s", type=_number(float, 0.05), default=Options.poll_s, metavar="SECONDS",
         help="between looks at the channel (default: %(default)s)")  # fmt: skip
     add("--allow-unsigned", action="store_true", help="also serve a channel whose policy trusts no key, to try it out")
@@ -67,12 +68,12 @@ def parse_options(argv: Sequence[str] | None = None) -> tuple[Options, Path]:
     return Options(**given), params
 
 
-def _number(kind: type[int] | type[float], least: float) -> Callable[[str], float]:
+def _number(kind: type[int] | type[float], least: float, most: float = sys.maxsize) -> Callable[[str], float]:
     def number(text: str) -> float:
-        """Raises ArgumentTypeError below the least."""
+        """Raises ArgumentTypeError for a number that is too small or too large."""
         value = kind(text)
-        if not least <= value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text}: give {least:g} or more")
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not between {least:g} and {most:g}")
         return value
 
     return number

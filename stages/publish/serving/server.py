@@ -84,8 +84,10 @@ async def run(listener: Listener, follower: Follower, listening: socket.socket, 
         follower.stop()
         await following
     finally:
-        await _stop(listener, answering)
-        await follower.close()
+        try:
+            await _stop(listener, answering)
+        finally:
+            await follower.close()
 
 
 async def _stop(listener: Listener, answering: asyncio.Task[None]) -> None:

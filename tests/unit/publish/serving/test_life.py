@@ -160,7 +160,9 @@ def test_a_budget_that_no_question_fits_into_is_a_clear_error(
     assert "less than one question may cost" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", [["--rate", "0"], ["--concurrency", "0"], ["--budget-usd", "-1"], ["--poll", "nan"]])
+@pytest.mark.parametrize(
+    "option", [["--rate", "0"], ["--concurrency", "0"], ["--budget-usd", "-1"], ["--poll", "nan"], ["--port", "65536"]]
+)
 def test_an_option_that_cannot_be_meant_is_refused(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(["production", *option])

@@ -78,6 +78,7 @@ async def test_a_budget_holds_what_running_questions_may_cost(tmp_path: Path) ->
                 async with budget.reserve(0.6):
                     pass
             assert caught.value.body()["error"]["code"] == "insufficient_quota"
+            assert caught.value.response().headers["Retry-After"] == "1"
             tab.spent = 0.1
         async with budget.reserve(0.6):
             pass
