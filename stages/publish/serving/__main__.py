@@ -6,6 +6,7 @@ The policy runs on the CPU, all questions in one batch; to serve it by vLLM on a
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 
 from stages.publish.serving.options import parse_options
@@ -20,14 +21,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     def _work(params: Params, workspace: Workspace) -> None:
         from stages.publish.channels import check_name
         from stages.publish.promotion import open_desk
+        from stages.publish.serving.access import KEY_ENV, Access
         from stages.publish.serving.server import serve
 
         check_name(options.channel)
+        access = Access(os.environ.get(KEY_ENV), options.host)
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
         for chatty in ("httpx", "uvicorn", "botocore", "urllib3"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         with open_desk(params, workspace) as desk:
-            serve(options, desk)
+            serve(options, desk, access)
 
     return run_stage("serve", _work, ["--params", str(path)])
 

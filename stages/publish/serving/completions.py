@@ -62,8 +62,8 @@ class Completions:
                 await while_connected(receive, self._answer(chat, reply, outcome))
             except Refusal as refusal:
                 outcome.name, outcome.note = refusal.reason, str(refusal)
-                if refusal.status >= 500:
-                    _LOG.error("%s", refusal, exc_info=refusal.__cause__)
+                if refusal.reason == "error":
+                    _LOG.error("an episode broke down", exc_info=refusal.__cause__)
                 await reply.refuse(refusal)
             except (GoneError, ClientDisconnect):
                 outcome.name = "gone"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -39,12 +38,11 @@ class Listener(uvicorn.Server):
         yield
 
 
-def serve(options: Options, desk: Desk) -> None:
+def serve(options: Options, desk: Desk, access: Access) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Raises ConfigurationError, IntegrityError or TransientError when the channel's release cannot be served at first.
     """
-    access = Access(os.environ.get(KEY_ENV), options.host)
     path = Workspace(desk.root).state / "serving" / f"{options.channel}.json"
     with Budget(options.budget_usd, path) as budget, _socket(options) as listening:
         asyncio.run(_serve(options, desk, access, budget, listening))
