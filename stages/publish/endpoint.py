@@ -16,6 +16,9 @@ from stages.shared.params import PublishParams
 
 AWS_KEY_ENV = "AWS_ACCESS_KEY_ID"
 AWS_TOKEN_ENV = "AWS_SESSION_TOKEN"
+HOME_ENV = "POINTSMAN_STORE_HOME"
+"""The state folder beside which a store on this machine stands, where that is not the workspace's: a retrain works in a
+clone, and publishes to the store of the checkout that it was cloned from."""
 SPARE = 256 << 20
 """Bytes of disk that a store on this machine needs besides what is stored."""
 
@@ -28,7 +31,7 @@ def open_store(params: PublishParams, state: Path, room: int = 0, *, writing: bo
     missing or refused keys, a missing bucket, a wrong endpoint or a place without conditional writes, TransientError
     when the endpoint does not answer, BudgetError when the disk is too full.
     """
-    with _store(params, state, room) as store:
+    with _store(params, _home(state), room) as store:
         if writing:
             store.probe()
         yield store
@@ -37,7 +40,7 @@ def open_store(params: PublishParams, state: Path, room: int = 0, *, writing: bo
 def store_name(params: PublishParams, state: Path) -> str:
     """What the configured store is called, the same in every process: the embedded server changes its port."""
     if params.folder is not None:
-        return str(_folder(params.folder, state))
+        return str(_folder(params.folder, _home(state)))
     return f"{params.endpoint or 'embedded'}/{params.bucket}/{params.prefix.strip('/')}"
 
 
@@ -77,6 +80,10 @@ def keys_from_environment(params: PublishParams) -> Keys:
         origin=f"${params.access_key_env} and ${params.secret_key_env}",
         token=os.environ.get(AWS_TOKEN_ENV) if params.access_key_env == AWS_KEY_ENV else None,
     )
+
+
+def _home(state: Path) -> Path:
+    return Path(os.environ.get(HOME_ENV) or state)
 
 
 def _folder(given: str, state: Path) -> Path:

@@ -92,3 +92,13 @@ def test_a_store_has_one_name_whatever_port_its_server_has(tmp_path: Path) -> No
     assert store_name(PublishParams(), tmp_path) == "embedded/pointsman/releases"
     assert store_name(PublishParams(folder="kept"), tmp_path / ".pointsman") == str(tmp_path / "kept")
     assert store_name(configured("https://s3.example.org"), tmp_path).startswith("https://s3.example.org/pointsman")
+
+
+def test_a_clone_publishes_to_the_store_of_its_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POINTSMAN_STORE_HOME", str(tmp_path / "checkout" / ".pointsman"))
+    with open_store(PublishParams(folder="kept"), tmp_path / "clone" / ".pointsman", writing=True):
+        assert (tmp_path / "checkout" / "kept").is_dir()
+    assert not (tmp_path / "clone").exists()
+    assert store_name(PublishParams(folder="kept"), tmp_path / "clone" / ".pointsman") == str(
+        tmp_path / "checkout" / "kept"
+    )
