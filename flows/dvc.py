@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import queue
+import re
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
+from flows.process import environment, lines_of, running
 from stages.shared.entry import Workspace
 from stages.shared.errors import (
     BudgetError,
@@ -35,9 +32,10 @@ from stages.shared.files import write_text
 Result = Literal["ran", "unchanged", "restored"]
 KINDS = (ConfigurationError, DataError, TransientError, BudgetError, IntegrityError, ConflictError)
 BUSY = ("is busy, it is being blocked", "Unable to acquire lock")
-STOP_SECONDS = {signal.SIGINT: 30.0, signal.SIGTERM: 10.0, signal.SIGKILL: 5.0}
 TAIL_LINES = 15
 WORKER = "pointsman"
+CREDENTIALS = re.compile(r"(\w://)[^/@\s]+@")
+LOCAL_REMOTE = re.compile(r"remote\.(.+)\.url=(/.+)")
 HINTS = (
     "Generating lock file", "Updating lock file", "To track the changes with git", "\tgit add",
     "To enable auto staging", "\tdvc config core.autostage", "Use `dvc push`", "Data and pipelines are up to date",
@@ -129,21 +127,25 @@ def repro(
     stage: str,
     *,
     force: bool = False,
+    pull: bool = False,
+    extra: Mapping[str, str] = MappingProxyType({}),
     on_line: Callable[[str], None] = lambda line: None,
     on_tick: Callable[[], None] = lambda: None,
     tick_s: float = 0.5,
 ) -> Result:
     """Bring one stage up to date and say how.
 
-    Lines of output go to `on_line`; `on_tick` is called at least every `tick_s` seconds. However this ends, no process
-    of the stage is left. Raises the PipelineError that the stage left behind, ConflictError when another run holds the
-    stage, and PipelineError with the last lines of output when the stage left no message.
+    `pull` looks for what is missing in DVC's remote before the stage runs; `extra` is put into its environment. Lines
+    of output go to `on_line`; `on_tick` is called at least every `tick_s` seconds. However this ends, no process of the
+    stage is left. Raises the PipelineError that the stage left behind, ConflictError when another run holds the stage,
+    and PipelineError with the last lines of output when the stage left no message.
     """
     workspace = Workspace(root)
     workspace.errors(stage).unlink(missing_ok=True)
-    command = [*_dvc(), "repro", "--single-item", *(["--force"] if force else []), stage]
+    options = [*(["--force"] if force else []), *(["--pull"] if pull else [])]
+    command = [*_dvc(), "repro", "--single-item", *options, stage]
     lines: list[str] = []
-    with running(command, root) as process:
+    with running(command, root, extra) as process:
         for line in lines_of(process, tick_s):
             on_tick()
             if line and not line.startswith(HINTS):
@@ -166,10 +168,56 @@ def call(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def share(root: Path, clone: Path) -> bool:
+    """Let a clone use a repository's cache and remotes; whether one of those is the default.
+
+    DVC keeps both in `.dvc/config` and `.dvc/config.local`, relative to the file, and the second is not for git: it is
+    copied, and what lies on this machine is written into it as absolute paths.
+    """
+    found = call(root, "config", "--list").splitlines()
+    local = root / ".dvc" / "config.local"
+    if local.is_file():
+        shutil.copy(local, clone / ".dvc" / local.name)
+    caches = [line.removeprefix("cache.dir=") for line in found if line.startswith("cache.dir=")]
+    call(clone, "config", "--local", "cache.dir", caches[-1] if caches else str(root / ".dvc" / "cache"))
+    for line in found:
+        if match := LOCAL_REMOTE.fullmatch(line):
+            call(clone, "remote", "modify", "--local", match[1], "url", match[2])
+    return any(line.startswith("core.remote=") for line in found)
+
+
+def restore(root: Path, *, pull: bool) -> None:
+    """Put the outputs that dvc.lock names into the folder, as far as they are to be had; `pull` asks the remote too.
+
+    Raises TransientError when the remote does not give them.
+    """
+    if pull:
+        _transfer(root, "pull", "--allow-missing", "--force", "--quiet")
+    else:
+        call(root, "checkout", "--allow-missing", "--force", "--quiet")
+
+
+def push(root: Path) -> None:
+    """Copy what dvc.lock and the run cache name to DVC's remote. Raises TransientError when that fails."""
+    _transfer(root, "push", "--run-cache", "--quiet")
+
+
 def git(root: Path, *arguments: str) -> str | None:
     """What a git command prints, None when it fails."""
     done = _git(root, *arguments)
     return done.stdout if done.returncode == 0 else None
+
+
+def git_or_raise(root: Path, *arguments: str, extra: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What a git command prints; it never asks for a password. Raises PipelineError with git's own words."""
+    env = environment() | {"GIT_TERMINAL_PROMPT": "0"} | dict(extra)
+    done = subprocess.run(
+        ["git", "-C", str(root), *arguments], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise PipelineError(CREDENTIALS.sub(r"\1", done.stderr.strip() or done.stdout.strip()))
+    return done.stdout
 
 
 def export_run(root: Path, revision: str, folder: Path) -> None:
@@ -203,13 +251,6 @@ def left_error(workspace: Workspace, name: str) -> PipelineError | None:
         return None
     kind = next((kind for kind in KINDS if kind.kind == left["kind"]), PipelineError)
     return kind(f"{name}: {left['message']}")
-
-
-def environment() -> dict[str, str]:
-    """What DVC and the stages run with: this interpreter first on PATH; one thread a process unless the user set it."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    mine = {"PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
-    return {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **os.environ, **mine}
 
 
 def _dvc() -> list[str]:
@@ -276,6 +317,13 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
+def _transfer(root: Path, *arguments: str) -> None:
+    try:
+        call(root, *arguments)
+    except ConfigurationError as error:
+        raise TransientError(f"`dvc {arguments[0]}` failed; is DVC's remote there? Try again.\n{error}") from error
+
+
 def _refuse(output: str) -> None:
     said = "\n".join(line for line in output.splitlines() if line.strip())
     if any(mark in said for mark in BUSY):
@@ -295,66 +343,6 @@ def work_off(root: Path, extra: Mapping[str, str]) -> Iterator[subprocess.Popen[
         yield process
 
 
-@contextmanager
-def running(
-    command: Sequence[str], root: Path, extra: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[subprocess.Popen[str]]:
-    """Run a command in a session of its own; no process of its group is left when the block ends."""
-    process = subprocess.Popen(
-        command, cwd=root, env=environment() | dict(extra), start_new_session=True, text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        _stop(process)
-
-
-def _stop(process: subprocess.Popen[str]) -> None:
-    """End the whole process group: asked to first, then told to, then forced to; a second Ctrl-C skips the asking."""
-    for number, seconds in STOP_SECONDS.items():
-        with suppress(ProcessLookupError, PermissionError, KeyboardInterrupt):
-            os.killpg(process.pid, number)
-            if _group_ends(process, seconds):
-                return
-
-
-def _group_ends(process: subprocess.Popen[str], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        process.poll()
-        try:
-            os.killpg(process.pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    return False
-
-
-def lines_of(process: subprocess.Popen[str], tick_s: float) -> Iterator[str | None]:
-    """The process's lines without their ends, and None whenever `tick_s` seconds bring none."""
-    assert process.stdout is not None
-    stream = process.stdout
-    waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-    def read() -> None:
-        """Pass the lines on, then None."""
-        for line in stream:
-            waiting.put(line.rstrip())
-        waiting.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        try:
-            line = waiting.get(timeout=tick_s)
-        except queue.Empty:
-            yield None
-            continue
-        if line is None:
-            return
-        yield line
-
-
 def _failure(workspace: Workspace, stage: str, lines: Sequence[str]) -> PipelineError:
     said = "\n".join(lines)
     if any(mark in said for mark in BUSY):
@@ -364,6 +352,11 @@ def _failure(workspace: Workspace, stage: str, lines: Sequence[str]) -> Pipeline
 
 
 def _result(stage: str, lines: Sequence[str]) -> Result:
-    if f"Stage '{stage}' is cached - skipping run, checking out outputs" in lines:
+    if f"Stage '{stage}' is cached - skipping run, checking out outputs" in lines or _was_pulled(stage, lines):
         return "restored"
     return "unchanged" if f"Stage '{stage}' didn't change, skipping" in lines else "ran"
+
+
+def _was_pulled(stage: str, lines: Sequence[str]) -> bool:
+    started = any(line.startswith(f"Running stage '{stage}'") for line in lines)
+    return not started and any(line.startswith("Pulling data for") for line in lines)
