@@ -8,11 +8,14 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +107,7 @@ class PrefectServer:
     """A server on loopback, and the environment of its clients."""
 
     def __init__(self, url: str, home: Path) -> None:
-        self.url = url
+        self.url, self.home = url, home
         self.env = environment() | SETTINGS | {
             "PREFECT_HOME": str(home), "PREFECT_API_URL": url, "PYTHONPATH": str(ROOT),
         }  # fmt: skip
@@ -123,18 +126,104 @@ class PrefectServer:
                     raise
             time.sleep(1)
 
+    def deployment(self, flow: str = "retrain") -> Any:
+        """`FLOW/pointsman`, as the server knows it."""
+        with urllib.request.urlopen(f"{self.url}/deployments/name/{flow}/pointsman", timeout=60) as reply:
+            return json.load(reply)
 
-@pytest.fixture(scope="module")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """Of a module's tests; the environment of this process is as before when it ends."""
+    def run(self, *arguments: str, cwd: Path = ROOT, **env: str) -> str:
+        """What a Python process of this environment prints."""
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, cwd=cwd, env=self.env | env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def work(self, checkout: Path, **env: str) -> None:
+        """Let a worker of the pool do what is due, in a checkout."""
+        command = "-m", "prefect", "worker", "start", "--pool", "pointsman", "--run-once"
+        self.run(*command, cwd=checkout.parent, POINTSMAN_CHECKOUT=str(checkout), **env)
+
+    def flow_run(self, name: str) -> Any:
+        """A flow run, by its id."""
+        (found,) = self.call("/flow_runs/filter", {"flow_runs": {"id": {"any_": [name]}}})
+        return found
+
+
+@pytest.fixture(scope="session")
+def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """One for all tests: to start it takes longer than most of them."""
     root, found = tmp_path_factory.mktemp("prefect"), dict(os.environ)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     os.environ.update(SETTINGS | {"PREFECT_HOME": str(root)})
-    try:
-        with serve(root, port) as url:
-            yield PrefectServer(url, root)
-    finally:
-        os.environ.clear()
-        os.environ.update(found)
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(serve(root, port))
+        finally:
+            os.environ.clear()
+            os.environ.update(found)
+        yield PrefectServer(url, root)
+
+
+@pytest.fixture
+def prefect_server(running_server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> PrefectServer:
+    """The one that flows of this test find in their environment."""
+    for name in ("PREFECT_HOME", "PREFECT_API_URL", *SETTINGS):
+        monkeypatch.setenv(name, running_server.env[name])
+    return running_server
+
+
+@pytest.fixture(scope="session")
+def deployed_server(running_server: PrefectServer) -> PrefectServer:
+    """With the work pool, and deployed from infra/prefect.yaml."""
+    running_server.run("-m", "prefect", "work-pool", "create", "pointsman", "--type", "process")
+    running_server.run("-m", "prefect", "deploy", "--all", "--prefect-file", str(ROOT / "infra" / "prefect.yaml"))
+    return running_server
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a forge was sent."""
+
+    method: str
+    path: str
+    headers: Any
+    body: Any
+
+
+class LoopbackForge:
+    """Answers requests with `replies`, (status, JSON) each, in order, and keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.replies: list[tuple[int, Any]] = []
+        forge = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                text = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                body = json.loads(text) if text else None
+                forge.requests.append(Request(self.command, self.path, self.headers, body))
+                status, reply = forge.replies.pop(0)
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(json.dumps(reply).encode())
+
+            do_POST = do_GET
+
+            def log_message(self, *_: Any) -> None:
+                """Nothing on the terminal."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def forge() -> Iterator[LoopbackForge]:
+    """A forge's API on loopback."""
+    found = LoopbackForge()
+    threading.Thread(target=found.server.serve_forever, args=(0.01,), daemon=True).start()
+    yield found
+    found.server.shutdown()
+    found.server.server_close()

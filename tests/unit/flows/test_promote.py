@@ -62,9 +62,9 @@ class Prefect:
         return dict(self.call(f"/flow_runs/{run}/resume", {"run_input": values}))
 
 
-@pytest.fixture(scope="module")
-def prefect(prefect_server: Any) -> Prefect:
-    return Prefect(prefect_server)
+@pytest.fixture
+def prefect(running_server: Any) -> Prefect:
+    return Prefect(running_server)
 
 
 @pytest.fixture
