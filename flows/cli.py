@@ -14,9 +14,10 @@ from rich.table import Table
 
 import flows.commands_evaluation
 import flows.commands_releases
-import flows.commands_training  # noqa: F401  (the three register their commands)
-from flows.command import JsonOption, app, command, console, enter_root, run_module
-from stages.shared.errors import ConfigurationError, TransientError
+import flows.commands_retrain
+import flows.commands_training  # noqa: F401  (the four register their commands)
+from flows.command import JsonOption, app, command, console, enter_root, run_module, show_stages
+from stages.shared.errors import ConfigurationError
 
 NONE_YET = "No evaluation yet: pointsman run"
 
@@ -70,10 +71,7 @@ def plan(as_json: JsonOption = False) -> None:
     if as_json:
         print(json.dumps([asdict(item) | {"stale": item.stale} for item in stages], indent=2))
         return
-    for item in stages:
-        console.print(f"{item.stage:<10}{'would run' if item.stale else 'up to date'}", highlight=False)
-        for reason in item.reasons:
-            console.print(f"            {reason}", markup=False, highlight=False, soft_wrap=True)
+    show_stages(stages)
 
 
 @command
@@ -125,7 +123,8 @@ def metrics(as_json: JsonOption = False) -> None:
 def up(port: Annotated[int, typer.Option(help="Of Prefect's server, on loopback.")] = 4200) -> None:
     """Start and schedule runs in Prefect's UI, here.
 
-    A server on this machine's loopback, from where the flow `retrain` can be run and scheduled, one run at a time.
+    A server on this machine's loopback, from where `retrain` (a branch to review) and `pipeline` (in place) can be run
+    and scheduled, one run at a time.
     """
     from flows.server import prepare, serve
 
@@ -133,11 +132,11 @@ def up(port: Annotated[int, typer.Option(help="Of Prefect's server, on loopback.
     prepare(root, quiet=False)
     console.print("Starting Prefect's server ...")
     with serve(root, port) as url:
-        from flows.deployment import serve_retrain
+        from flows.deployment import serve_flows
 
         page = f"{url.removesuffix('/api')}/deployments"
-        console.print(f"Open {page} and run the deployment retrain/pointsman. Ctrl-C ends it.", soft_wrap=True)
-        serve_retrain()
+        console.print(f"Open {page} and run retrain/pointsman or pipeline/pointsman. Ctrl-C ends it.", soft_wrap=True)
+        serve_flows()
 
 
 @command
@@ -160,21 +159,15 @@ def _check_stage(name: str | None, known: list[str]) -> None:
 
 def _run(only: str | None, force: bool, stages: list[str], stale: list[str]) -> None:
     from flows.display import make_display
+    from flows.server import starting
 
     console.print(f"To run: {', '.join(stale)}.", highlight=False)
     with console.status("Starting Prefect ..."):
-        from flows.retrain import ALL, retrain
+        from flows.pipeline import ALL, pipeline
         from flows.watch import watched_by
 
-    try:
-        with make_display(console, stages, stale) as display, watched_by(display):
-            retrain(stage=only or ALL, force=force)
-    except RuntimeError as error:
-        if "Prefect API server" not in str(error):
-            raise
-        raise TransientError(
-            f"Prefect's own server did not start; is the machine very busy? Try again. ({error})"
-        ) from error
+    with starting(), make_display(console, stages, stale) as display, watched_by(display):
+        pipeline(stage=only or ALL, force=force)
 
 
 def _show_metrics(root: Path) -> bool:

@@ -6,14 +6,17 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
 
 import typer
 from rich.console import Console
 
 from stages.shared.errors import PipelineError
+
+if TYPE_CHECKING:
+    from flows.dvc import StageStatus
 
 INTERRUPTED = 130
 P = ParamSpec("P")
@@ -82,6 +85,14 @@ def become_module(module: str, *arguments: str) -> NoReturn:
 
     os.chdir(dvc.find_root(Path.cwd()))
     os.execve(sys.executable, [sys.executable, "-m", module, *arguments], dvc.environment())
+
+
+def show_stages(planned: Iterable[StageStatus]) -> None:
+    """Every stage, whether it would run, and why."""
+    for item in planned:
+        console.print(f"{item.stage:<10}{'would run' if item.stale else 'up to date'}", highlight=False)
+        for reason in item.reasons:
+            console.print(f"            {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
 def complain(text: str) -> None:

@@ -52,6 +52,14 @@ class PlainDisplay:
     ) -> None:
         return None
 
+    def planned(self, stages: Sequence[str], stale: Sequence[str]) -> None:
+        """One line."""
+        self._print(f"To run: {', '.join(stale)}." if stale else "Nothing to run.")
+
+    def said(self, text: str) -> None:
+        """Print it."""
+        self._print(text)
+
     def started(self, stage: str) -> None:
         """Say so, and take the time."""
         self._start = time.monotonic()
@@ -90,6 +98,14 @@ class LiveDisplay:
     ) -> None:
         self._last = ""
         self._live.__exit__(kind, error, trace)
+
+    def planned(self, stages: Sequence[str], stale: Sequence[str]) -> None:
+        """The rows are known now."""
+        self._views = {stage: StageView("waiting" if stage in stale else "current") for stage in stages}
+
+    def said(self, text: str) -> None:
+        """Stands above the list, and stays."""
+        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def started(self, stage: str) -> None:
         """The stage's row begins to turn."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -18,6 +19,12 @@ NOISE = ("Running stage '", "> python -m ", "ERROR: failed to reproduce '")
 
 class LogReporter:
     """Tells Prefect's log, for a run that was started from Prefect's UI; Prefect adds the stage's name."""
+
+    def planned(self, stages: Sequence[str], stale: Sequence[str]) -> None:
+        """The flow logs it, with the reasons."""
+
+    def said(self, text: str) -> None:
+        """The flow logs it."""
 
     def started(self, stage: str) -> None:
         """The line that DVC writes says it."""

@@ -85,22 +85,49 @@ def rows(metrics: dict[str, Any]) -> list[Row]:
 
 
 def summary(
-    outcomes: Sequence[Outcome], metrics: dict[str, Any], *, profile: str, revision: str, error: str | None = None
+    outcomes: Sequence[Outcome],
+    metrics: dict[str, Any],
+    *,
+    profile: str,
+    revision: str,
+    error: str | None = None,
+    headline: str = "",
+    notes: Sequence[str] = (),
+    logs: str = ".pointsman/logs",
 ) -> str:
-    """A run in Markdown: what came of it in the first line, then the failure or the finding, stages and methods."""
+    """A run in Markdown: what came of it in the first line, then the failure or the finding, stages and methods.
+
+    `headline` and `notes` say what the stages do not; `logs` is where their whole output is.
+    """
     failed = next((outcome.stage for outcome in outcomes if outcome.result == "failed"), None)
     evaluation = metrics.get("evaluate", {})
     fresh = any(outcome.stage == "evaluate" and outcome.result in ("ran", "restored") for outcome in outcomes)
+    output = f" Its whole output: `{logs}/{failed}.log`." if failed else ""
     found = () if error else (finding(evaluation) if fresh or not outcomes else "",)
     blocks = [
-        f"# {_headline(outcomes, failed)}",
+        f"# {headline or _headline(outcomes, failed)}",
         f"Profile `{profile}`, commit `{revision or 'none'}`.",
-        *([f"```\n{error}\n```", f"{WAY_OUT} Its whole output: `.pointsman/logs/{failed}.log`."] if error else ()),
+        *notes,
+        *([f"```\n{error}\n```", WAY_OUT + output] if error else ()),
         *found,
         *([_stages(outcomes)] if outcomes else ()),
         *([] if error else _methods(evaluation, fresh)),
     ]
     return "\n\n".join(block for block in blocks if block)
+
+
+def compare_methods(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, str]]:
+    """Two evaluations' methods side by side, averaged over the test sets, the later one's best first."""
+    earlier = {row.method: row for row in rows({"evaluate": before})}
+    found = []
+    for row in rows({"evaluate": after}):
+        was = earlier.get(row.method)
+        change = f"{float(row.em) - float(was.em):+.3f}" if was and {was.em, row.em}.isdisjoint({"failed"}) else ""
+        found.append({
+            "method": row.method, "EM before": was.em if was else "", "EM": row.em, "change": change,
+            "interval": row.interval, "cost before": was.cost if was else "", "cost": row.cost, "calls": row.calls,
+        })  # fmt: skip
+    return found
 
 
 def finding(evaluation: dict[str, Any]) -> str:

@@ -1,164 +1,184 @@
-"""The flow `retrain`: one task a stage. DVC decides what is current, Prefect when, and how often to try again.
+"""The flow `retrain`: a clone, the stages that are out of date, and a branch to review, or a clear reason why not.
 
 Annotations are evaluated here: in the process of a served run, Prefect cannot resolve them from their text.
 """
 
-import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import TaskRun
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
-from prefect.states import State
-from prefect.tasks import Task
-from pydantic import Field
 
 from flows import dvc
-from flows.log import LogReporter, StageProgress, hide_stacks
-from flows.report import Outcome, read_metrics, summary
+from flows.base import Base, find_base
+from flows.forge import FILE, read_forge
+from flows.log import hide_stacks
+from flows.offer import Offer, commit, metrics_before, offer
+from flows.report import Outcome, compare_methods, read_metrics, summary
+from flows.stage_task import Place, reporter_of_run, run_stages, say_plan
 from flows.watch import watcher
+from flows.work_folder import WorkFolder, find_folder, known_offer, open_folder, sole
+from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, PipelineError
+from stages.shared.files import write_json
 from stages.shared.params import load_params
-from stages.shared.progress import read_progress
 
-RETRY_SECONDS = [10, 60]
-ALL = "all"
-STAGES = ("ingest", "profile", "train", "evaluate", "publish")
+NAME = "retrain"
 DESCRIPTION = """\
-Brings the router up to date: questions → profiles of the candidates → training → evaluation → release.
+Retrains from the newest commit of a branch, in a clone of its own, and **ends in a branch to review**, or says why not.
 
-Only what is out of date with its code, data and parameters (`params.yaml`) runs: **to run it again costs seconds**.
+Only what is out of date runs; what DVC has cached is restored. Where nothing changes, there is no branch.
 
-A run that failed or was cancelled goes on where it stopped: run it again. One run at a time.
+A run that failed goes on where it stopped: run it again, or *Retry* it. One at a time. The checkout stays as it is.
 
-- **stage**: one stage alone, or `all` that are out of date.
-- **force**: run even what is up to date.
+- **settings**: parameters to set, for example `{"ingest.seed": 8}`; they become part of the change.
+- **base**: the branch to start from: a local one, or `origin/main` as it is on the remote; empty: the one checked out.
+- **keep**: keep the work folder of a success too.
+- **folder**: where to work; empty: `.pointsman/retrains`.
 
-While it runs, *Logs* tells what each stage does, and *Artifacts* how far it is.
-
-Afterwards, the artifact **retrain** tells what came of it: every method's exact match, interval and cost.
-
-In a terminal, `pointsman plan` says what would run, and why.
+Afterwards, the artifact **retrain** names the branch and its pull request, **retrain-metrics** what changed.
 """
 
 
-def _retryable(this: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, PipelineError) and error.retryable
+@dataclass
+class Attempt:
+    """How far a retrain is."""
 
-
-@task(
-    name="stage",
-    task_run_name="{stage}",
-    retries=len(RETRY_SECONDS),
-    retry_delay_seconds=RETRY_SECONDS,  # type: ignore[arg-type]
-    retry_condition_fn=_retryable,
-    cache_policy=NO_CACHE,
-)
-def run_stage(stage: str, force: bool) -> dvc.Result:
-    """Bring one stage up to date, and say how. Raises the PipelineError that it ends with."""
-    root, reporter, artifact = Path.cwd(), watcher() or LogReporter(), StageProgress(stage)
-    (root / ".pointsman" / "progress" / f"{stage}.json").unlink(missing_ok=True)
-    log = root / ".pointsman" / "logs" / f"{stage}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    reporter.started(stage)
-    with log.open("w", encoding="utf-8", buffering=1) as out:
-
-        def on_line(text: str) -> None:
-            """Keep the line, and show it."""
-            out.write(text + "\n")
-            reporter.line(stage, text)
-
-        def on_tick() -> None:
-            """Show how far the stage is."""
-            snapshot = read_progress(stage, root)
-            reporter.progress(stage, snapshot)
-            artifact.show(snapshot)
-
-        try:
-            result = dvc.repro(root, stage, force=force, on_line=on_line, on_tick=on_tick)
-        except PipelineError:
-            reporter.ended(stage, "failed")
-            raise
-    artifact.done(result)
-    reporter.ended(stage, result)
-    return result
+    work: WorkFolder | None = None
+    outcomes: list[Outcome] = field(default_factory=list)
 
 
 def run_name() -> str:
-    """For example `sandbox at 1f2e3d4c5b6a: train alone, forced`."""
+    """For example `sandbox from main at 1f2e3d4c5b6a: ingest.seed=8`."""
+    given = flow_run.parameters
     try:
         root = dvc.find_root(Path.cwd())
-        name = f"{load_params(root / 'params.yaml').profile_name} at {dvc.revision(root) or 'no commit'}"
+        base = find_base(root, given.get("base") or "")
+        name = f"{load_params(root / 'params.yaml').profile_name} from {base.name} at {base.commit[:12]}"
     except PipelineError:
-        return "retrain"
-    given = flow_run.parameters
-    alone = [f"{given['stage']} alone"] if given.get("stage", ALL) != ALL else []
-    said = ", ".join([*alone, *(["forced"] if given.get("force") else [])])
+        return NAME
+    said = ", ".join(f"{key}={value}" for key, value in (given.get("settings") or {}).items())
     return f"{name}: {said}" if said else name
 
 
-@flow(name="retrain", flow_run_name=run_name, description=DESCRIPTION, validate_parameters=True)
+@flow(name=NAME, flow_run_name=run_name, description=DESCRIPTION, validate_parameters=True)
 def retrain(
-    stage: Annotated[str, Field(json_schema_extra={"enum": [ALL, *STAGES]})] = ALL, force: bool = False
-) -> dict[str, str]:
-    """Bring the pipeline up to date: questions, profiles, a trained router, its evaluation, a release.
+    settings: dict[str, Any] | None = None, base: str = "", keep: bool = False, folder: str = ""
+) -> dict[str, Any]:
+    """Retrain in a clone, and offer what changed as a branch.
 
     Args:
-        stage: One stage alone, or all that are out of date.
-        force: Run even what is up to date.
+        settings: Parameters to set, by dotted name; they become part of the change.
+        base: The branch to start from; empty: the one checked out.
+        keep: Keep the work folder of a success too.
+        folder: Where to work; empty: `.pointsman/retrains` in the checkout.
 
     """
     hide_stacks()
-    root = dvc.find_root(Path.cwd())
-    load_params(root / "params.yaml")
-    outcomes = chosen(root, stage, force)
-    _say_plan(outcomes)
-    for index, outcome in enumerate(outcomes):
-        start = time.monotonic()
-        try:
-            result = run_stage(outcome.stage, force)
-        except PipelineError as error:
-            outcomes[index] = replace(outcome, result="failed", seconds=time.monotonic() - start)
-            _publish_summary(root, outcomes, error)
-            raise
-        outcomes[index] = replace(outcome, result=result, seconds=time.monotonic() - start)
-        get_run_logger().info("%s: %s, %.0f s", outcome.stage, result, outcomes[index].seconds)
-    _publish_summary(root, outcomes)
-    return {outcome.stage: outcome.result for outcome in outcomes}
+    checkout, attempt = dvc.find_root(Path.cwd()), Attempt()
+    try:
+        with sole(checkout, flow_run.name or NAME):
+            found = _retrain(checkout, find_base(checkout, base), settings or {}, folder, attempt)
+            return _close(attempt, found, keep)
+    except PipelineError as error:
+        _leave(attempt, error)
+        raise
 
 
-def chosen(root: Path, stage: str, force: bool) -> list[Outcome]:
-    """The stages that a run goes through, in order, and why. Raises ConfigurationError for an unknown name."""
-    plan = dvc.plan(root)
-    names = [item.stage for item in plan]
-    if stage not in (ALL, *names):
-        raise ConfigurationError(f"no stage is called {stage!r}; there are: {', '.join(names)}")
-    return [
-        Outcome(item.stage, item.reasons or (("forced",) if force else ("asked for by name",)))
-        for item in plan
-        if stage == item.stage or (stage == ALL and (item.stale or force))
-    ]
+def _retrain(checkout: Path, base: Base, settings: dict[str, Any], folder: str, attempt: Attempt) -> Offer:
+    forge = read_forge(checkout)
+    if forge is not None and base.remote is None:
+        raise ConfigurationError(f"{FILE} names a forge, but {base.name} has no git remote to push to; add one")
+    place = find_folder(checkout, folder, base, settings)
+    known = known_offer(checkout, place, base, settings)
+    if known is not None:
+        return Offer(note=f"the same commit with the same parameters is offered already as {known}")
+    _say(f"Work folder: {place}")
+    attempt.work = work = open_folder(checkout, place, base, settings)
+    _run_stale(work, attempt.outcomes)
+    made = commit(work, f"{flow_run.name} ({flow_run.id})")
+    if made is None:
+        return Offer(note=f"parameters, results and metrics are those of {base.name}")
+    _publish_comparison(work)
+    if work.has_storage:
+        _say("Pushing DVC's cache to its remote")
+        dvc.push(work.root)
+    _say(f"Pushing {work.branch}")
+    return offer(work, made, forge)
 
 
-def _say_plan(outcomes: list[Outcome]) -> None:
-    logger = get_run_logger()
-    if not outcomes:
-        logger.info("Nothing to run: every stage is up to date with its code, data and parameters.")
-    for outcome in outcomes:
-        logger.info("To run: %s, for %s", outcome.stage, outcome.why)
+def _run_stale(work: WorkFolder, outcomes: list[Outcome]) -> None:
+    Workspace(work.root).errors(NAME).unlink(missing_ok=True)
+    planned = dvc.plan(work.root)
+    outcomes += [Outcome(item.stage, item.reasons) for item in planned if item.stale]
+    say_plan(outcomes)
+    reporter_of_run().planned([item.stage for item in planned], [outcome.stage for outcome in outcomes])
+    run_stages(outcomes, Place(work.root, work.has_storage, work.environment))
 
 
-def _publish_summary(root: Path, outcomes: list[Outcome], error: PipelineError | None = None) -> None:
-    text = summary(
-        outcomes,
-        read_metrics(root),
-        profile=load_params(root / "params.yaml").profile_name,
-        revision=dvc.revision(root),
-        error=str(error) if error else None,
-    )
-    create_markdown_artifact(text, key="retrain", description=text.splitlines()[0].lstrip("# "))
+def _publish_comparison(work: WorkFolder) -> None:
+    rows = compare_methods(metrics_before(work), read_metrics(work.root).get("evaluate", {}))
+    if rows:
+        create_table_artifact(table=rows, key=f"{NAME}-metrics", description=f"{work.base.name} -> {work.branch}")
+
+
+def _close(attempt: Attempt, found: Offer, keep: bool) -> dict[str, Any]:
+    get_run_logger().info("%s", _headline(found))
+    _publish_card(attempt, _headline(found), _notes(found))
+    if attempt.work is not None and keep:
+        attempt.work.finish()
+        return replace(found, folder=str(attempt.work.folder)).as_dict()
+    if attempt.work is not None:
+        attempt.work.remove()
+    return found.as_dict()
+
+
+def _leave(attempt: Attempt, error: PipelineError) -> None:
+    """Keep what went wrong beside everything that a next run goes on from."""
+    notes = []
+    if attempt.work is not None:
+        left = {"kind": error.kind, "message": str(error), "retryable": error.retryable}
+        write_json(Workspace(attempt.work.root).errors(NAME), left)
+        _say(f"The work folder is kept: {attempt.work.folder}")
+        notes = [f"Its work folder is kept: `{attempt.work.folder}`."]
+    in_stage = any(outcome.result == "failed" for outcome in attempt.outcomes)
+    _publish_card(attempt, "" if in_stage else "The retrain failed", notes, error)
+
+
+def _headline(found: Offer) -> str:
+    return f"To review: {found.branch}" if found.branch else f"Nothing new, no branch: {found.note}"
+
+
+def _notes(found: Offer) -> list[str]:
+    if found.branch is None:
+        return []
+    where = f"`{found.remote}`" if found.remote else "the checkout's own repository"
+    page = [f"[The pull request]({found.pull_request})"] if found.pull_request else []
+    return [f"Branch `{found.branch}` in {where}, commit `{found.commit}`.", *page]
+
+
+def _publish_card(attempt: Attempt, headline: str, notes: list[str], error: PipelineError | None = None) -> None:
+    work = attempt.work
+    if work is None:
+        text = f"# {headline}" + (f"\n\n```\n{error}\n```" if error else "")
+    else:
+        text = summary(
+            attempt.outcomes,
+            read_metrics(work.root),
+            profile=load_params(work.root / "params.yaml").profile_name,
+            revision=f"{work.base.commit[:12]} of {work.base.name}",
+            error=str(error) if error else None,
+            headline=headline,
+            notes=notes,
+            logs=str(Workspace(work.root).state / "logs"),
+        )
+    create_markdown_artifact(text, key=NAME, description=text.splitlines()[0].lstrip("# "))
+
+
+def _say(text: str) -> None:
+    get_run_logger().info("%s", text)
+    watched = watcher()
+    if watched is not None:
+        watched.said(text)

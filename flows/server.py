@@ -72,6 +72,19 @@ def serve(root: Path, port: int) -> Iterator[str]:
             _stop(process)
 
 
+@contextmanager
+def starting() -> Iterator[None]:
+    """Let a flow that runs inside say plainly when Prefect's own server did not come up. Raises TransientError then."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "Prefect API server" not in str(error):
+            raise
+        raise TransientError(
+            f"Prefect's own server did not start; is the machine very busy? Try again. ({error})"
+        ) from error
+
+
 def _home(root: Path) -> Path:
     return root / ".pointsman" / "prefect"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
@@ -12,6 +12,12 @@ from stages.shared.progress import Snapshot
 
 class Reporter(Protocol):
     """What a run tells whoever watches it."""
+
+    def planned(self, stages: Sequence[str], stale: Sequence[str]) -> None:
+        """All stages in order, and those that will run; where the run itself finds that out."""
+
+    def said(self, text: str) -> None:
+        """What the run does between stages."""
 
     def started(self, stage: str) -> None:
         """A stage begins."""

@@ -104,6 +104,7 @@ def test_outside_a_repository_the_message_says_so(repository, tmp_path_factory: 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("prefect_server")
 def test_a_run_is_a_flow_that_stops_at_the_first_failure_with_its_message_and_no_traceback(repository) -> None:
     repository.write("second", FAILING.replace('"first"', '"second"'))
     done = repository.pointsman("run")

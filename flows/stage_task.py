@@ -1,0 +1,107 @@
+"""The task that brings one stage up to date, in the checkout or in a clone; both flows go through it.
+
+Annotations are evaluated here: in the process of a served run, Prefect cannot resolve them from their text.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
+from prefect.states import State
+from prefect.tasks import Task
+
+from flows import dvc
+from flows.log import LogReporter, StageProgress
+from flows.report import Outcome
+from flows.watch import Reporter, watcher
+from stages.shared.errors import PipelineError
+from stages.shared.progress import read_progress
+
+RETRY_SECONDS = [10, 60]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where stages run, and with what."""
+
+    root: Path
+    pull: bool = False
+    """Whether DVC's remote is asked for what is missing before a stage runs."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def _retryable(this: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, PipelineError) and error.retryable
+
+
+@task(
+    name="stage",
+    task_run_name="{stage}",
+    retries=len(RETRY_SECONDS),
+    retry_delay_seconds=RETRY_SECONDS,  # type: ignore[arg-type]
+    retry_condition_fn=_retryable,
+    cache_policy=NO_CACHE,
+)
+def run_stage(stage: str, force: bool, place: Place) -> dvc.Result:
+    """Bring one stage up to date, and say how. Raises the PipelineError that it ends with."""
+    root, reporter, artifact = place.root, reporter_of_run(), StageProgress(stage)
+    (root / ".pointsman" / "progress" / f"{stage}.json").unlink(missing_ok=True)
+    log = root / ".pointsman" / "logs" / f"{stage}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    reporter.started(stage)
+    with log.open("w", encoding="utf-8", buffering=1) as out:
+
+        def on_line(text: str) -> None:
+            """Keep the line, and show it."""
+            out.write(text + "\n")
+            reporter.line(stage, text)
+
+        def on_tick() -> None:
+            """Show how far the stage is."""
+            snapshot = read_progress(stage, root)
+            reporter.progress(stage, snapshot)
+            artifact.show(snapshot)
+
+        try:
+            result = dvc.repro(
+                root, stage, force=force, pull=place.pull, extra=place.environment, on_line=on_line, on_tick=on_tick
+            )
+        except PipelineError:
+            reporter.ended(stage, "failed")
+            raise
+    artifact.done(result)
+    reporter.ended(stage, result)
+    return result
+
+
+def run_stages(outcomes: list[Outcome], place: Place, *, force: bool = False) -> None:
+    """Run stages in order, and note in `outcomes` how each ends. Raises the PipelineError of the first that fails."""
+    for index, outcome in enumerate(outcomes):
+        start = time.monotonic()
+        try:
+            result = run_stage(outcome.stage, force, place)
+        except PipelineError:
+            outcomes[index] = replace(outcome, result="failed", seconds=time.monotonic() - start)
+            raise
+        outcomes[index] = replace(outcome, result=result, seconds=time.monotonic() - start)
+        get_run_logger().info("%s: %s, %.0f s", outcome.stage, result, outcomes[index].seconds)
+
+
+def reporter_of_run() -> Reporter:
+    """Whoever watches this run, or Prefect's log."""
+    return watcher() or LogReporter()
+
+
+def say_plan(outcomes: Sequence[Outcome]) -> None:
+    """Log what will run, and why."""
+    logger = get_run_logger()
+    if not outcomes:
+        logger.info("Nothing to run: every stage is up to date with its code, data and parameters.")
+    for outcome in outcomes:
+        logger.info("To run: %s, for %s", outcome.stage, outcome.why)
