@@ -82,7 +82,8 @@ def _warn_uncommitted(root: Path, shown: Console) -> None:
     from flows import dvc
 
     if dvc.revision(root).endswith("+"):
-        shown.print("Changes here that are not committed are left out: a retrain starts from a commit.")
+        words = "Changes here that are not committed are left out: a retrain starts from a commit."
+        shown.print(words, soft_wrap=True)
 
 
 def _told(found: dict[str, Any]) -> list[str]:

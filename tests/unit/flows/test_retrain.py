@@ -325,7 +325,10 @@ def test_where_the_base_moves_on_the_clone_is_new_and_what_stages_resume_from_is
         base = find_base(site.root, "")
         return open_folder(site.root, find_folder(site.root, "elsewhere", base, SETTING), base, SETTING)
 
+    (site.root / ".dvc" / "config").write_text("")
+    site.commit("Have no remote of DVC")
     first = opened()
+    assert not first.has_storage
     assert first.folder.parent == site.root / "elsewhere"
     assert (first.root / "artifacts" / "first" / "text").read_text() == "48"
     resumed = Path(first.environment[RUNS]) / "first" / "checkpoint"
