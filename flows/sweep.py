@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from flows import dvc, experiments
+from flows.settings import set_value
 from stages.shared.entry import RUNS, Workspace
 from stages.shared.errors import ConfigurationError, PipelineError
 from stages.shared.params import parse_params
@@ -176,17 +177,8 @@ def _check_values(root: Path, settings: Sequence[tuple[tuple[str, str], ...]]) -
     for each in settings:
         changed = copy.deepcopy(raw)
         for key, value in each:
-            _set(changed, key, yaml.safe_load(value))
+            set_value(changed, key, yaml.safe_load(value))
         parse_params(changed, "params.yaml with " + ", ".join(f"{key}={value}" for key, value in each))
-
-
-def _set(tree: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-        if not isinstance(tree, dict):
-            raise ConfigurationError(f"{key} is no parameter: {parent} holds a single value")
-    tree[last] = value
 
 
 def _check_before(root: Path, first: str, keys: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from stages.publish.release import DESCRIPTORS, PARAMS, POLICY
 from stages.shared.entry import Workspace
 from stages.shared.episode.driver import run_episode
 from stages.shared.episode.prompt import chat_ids, render_prompt
+from stages.shared.episode.protocol import neutralise
 from stages.shared.episode.roster import make_roster, read_descriptors
 from stages.shared.episode.types import Episode, Generate, Generation, Roster, Tokenizer
 from stages.shared.errors import ConfigurationError
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from stages.shared.batching import BatchedGenerator
+
+
+MILLIONTH = 1e-6
+"""Costs of calls are counted in millionths of a dollar; this makes dollars of them."""
+_THOUGHT = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 
 
 class Watcher(Protocol):
@@ -78,6 +85,11 @@ def watched(generate: Generate, tokenizer: Tokenizer, watcher: Watcher) -> Gener
         return generation
 
     return _tell
+
+
+def thoughts(text: str) -> list[str]:
+    """What the policy thinks aloud in a turn, made inert, see `neutralise`."""
+    return [neutralise(thought) for thought in _THOUGHT.findall(text) if thought]
 
 
 def release_params(folder: Path) -> Params:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.publish.answer import Watcher, answer
+from stages.publish.answer import MILLIONTH, Watcher, answer, thoughts
 from stages.publish.fetch import fetch_release, verify_release
 from stages.publish.manifest import DIGEST
 from stages.publish.promotion import find, open_desk
@@ -25,8 +24,6 @@ from stages.shared.pool.candidate import Candidate, Reply
 if TYPE_CHECKING:
     from rich.console import Console
 
-THOUGHT = re.compile(r"<think>(.*?)</think>", re.DOTALL)
-MILLIONTH = 1e-6
 LONGEST = 200
 """Characters shown of a turn that was neither a call nor an answer."""
 
@@ -127,8 +124,8 @@ class Screen(Watcher):
 
     def wrote(self, text: str) -> None:
         """Print the thoughts of a turn, and what it asks of whom."""
-        for thought in THOUGHT.findall(text):
-            self.console.print(neutralise(thought), style="italic dim")
+        for thought in thoughts(text):
+            self.console.print(thought, style="italic dim")
         action = parse_turn(text)
         if isinstance(action, CallRequest):
             self.console.print(f"→ {neutralise(action.shown)}: {neutralise(action.query)}", style="cyan")

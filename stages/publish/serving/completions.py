@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from starlette.requests import ClientDisconnect, Request
@@ -33,9 +33,21 @@ STREAM_HEADERS = {
 class Outcome:
     """How a request ended, for counts and the log."""
 
+    metrics: Metrics
     name: str = "error"
     note: str = ""
     began: float = field(default_factory=time.perf_counter)
+    is_counted: bool = False
+
+    def count(self) -> None:
+        """Once; before the last byte is sent, since who has the answer may look for it among the counts."""
+        if self.is_counted:
+            return
+        self.is_counted = True
+        seconds = time.perf_counter() - self.began
+        self.metrics.requests.labels(self.name).inc()
+        self.metrics.seconds.observe(seconds)
+        _LOG.info("%s in %.2f s%s", self.name, seconds, f": {self.note}" if self.note else "")
 
     def ended(self, ended: Ended) -> None:
         """It got what the episode came to."""
@@ -53,20 +65,22 @@ class Completions:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. A client that goes away cancels its episode."""
-        reply = Reply(scope, receive, send)
-        with _counted(self.house.metrics) as outcome:
-            try:
-                request = Request(scope, receive)
-                self.access.check(request)
-                chat = parse_chat(await _body(request))
-                await while_connected(receive, self._answer(chat, reply, outcome))
-            except Refusal as refusal:
-                outcome.name, outcome.note = refusal.reason, str(refusal)
-                if refusal.reason == "error":
-                    _LOG.error("an episode broke down", exc_info=refusal.__cause__)
-                await reply.refuse(refusal)
-            except (GoneError, ClientDisconnect):
-                outcome.name = "gone"
+        outcome = Outcome(self.house.metrics)
+        reply = Reply(scope, receive, send, outcome)
+        try:
+            request = Request(scope, receive)
+            self.access.check(request)
+            chat = parse_chat(await _body(request))
+            await while_connected(receive, self._answer(chat, reply, outcome))
+        except Refusal as refusal:
+            outcome.name, outcome.note = refusal.reason, str(refusal)
+            if refusal.reason == "error":
+                _LOG.error("an episode broke down", exc_info=refusal.__cause__)
+            await reply.refuse(refusal)
+        except (GoneError, ClientDisconnect):
+            outcome.name = "gone"
+        finally:
+            outcome.count()
 
     async def _answer(self, chat: Chat, reply: Reply, outcome: Outcome) -> None:
         wording = Wording(chat.model)
@@ -89,14 +103,18 @@ class Reply:
     scope: Scope
     receive: Receive
     send: Send
+    outcome: Outcome
     streams: bool = False
 
     async def whole(self, response: Response) -> None:
         """Send all at once."""
+        self.outcome.count()
         await response(self.scope, self.receive, self.send)
 
     async def piece(self, content: bytes, more: bool = True) -> None:
         """Send a piece of a stream."""
+        if not more:
+            self.outcome.count()
         if not self.streams:
             self.streams = True
             headers = [(name.encode(), value.encode()) for name, value in STREAM_HEADERS.items()]
@@ -135,15 +153,3 @@ async def _body(request: Request) -> bytes:
         if len(body) > LONGEST_BODY:
             raise Refusal(413, "invalid", f"the body has more than {LONGEST_BODY} bytes")
     return bytes(body)
-
-
-@contextmanager
-def _counted(metrics: Metrics) -> Iterator[Outcome]:
-    outcome = Outcome()
-    try:
-        yield outcome
-    finally:
-        seconds = time.perf_counter() - outcome.began
-        metrics.requests.labels(outcome.name).inc()
-        metrics.seconds.observe(seconds)
-        _LOG.info("%s in %.2f s%s", outcome.name, seconds, f": {outcome.note}" if outcome.note else "")

@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
+from stages.publish.answer import MILLIONTH
 from stages.publish.serving.budget import Budget, Tab
 from stages.publish.serving.chat import TOO_LONG, Chat
 from stages.publish.serving.follower import Follower
-from stages.publish.serving.metrics import MILLIONTH, Metrics
+from stages.publish.serving.metrics import Metrics
 from stages.publish.serving.places import Places
 from stages.publish.serving.rate import Rate
 from stages.publish.serving.refusal import Refusal, invalid

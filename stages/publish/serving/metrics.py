@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from stages.publish.answer import MILLIONTH
 from stages.shared.episode.types import Episode
 from stages.shared.pool.candidate import Candidate, Reply
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-MILLIONTH = 1e-6
 
 
 class Metrics:
@@ -20,7 +20,7 @@ class Metrics:
             "pointsman_requests", "Chat requests, by how they ended.", ["outcome"], registry=self.registry
         )
         self.seconds = Histogram(
-            "pointsman_request_seconds", "From a chat request to its last byte, the wait for a place included.",
+            "pointsman_request_seconds", "From a chat request to the end of its answer, the wait for a place included.",
             buckets=SECONDS, registry=self.registry,
         )  # fmt: skip
         self.in_flight = Gauge("pointsman_in_flight", "Questions being answered.", registry=self.registry)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
-from stages.publish.serving.metrics import MILLIONTH
+from stages.publish.answer import MILLIONTH, thoughts
 from stages.shared.episode.protocol import CallRequest, Invalid, neutralise, parse_turn
 from stages.shared.episode.types import Episode
 from stages.shared.pool.candidate import Candidate, Reply
-
-THOUGHT = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -42,11 +39,7 @@ Unfolding = Begun | Step | Ended
 
 def turn_steps(text: str) -> list[Step]:
     """What the policy wrote in one turn: its thoughts, and whom it asks what."""
-    steps = [
-        Step(f"{thought}\n", {"kind": "thought", "text": thought})
-        for thought in map(neutralise, THOUGHT.findall(text))
-        if thought
-    ]
+    steps = [Step(f"{thought}\n", {"kind": "thought", "text": thought}) for thought in thoughts(text)]
     action = parse_turn(text)
     if isinstance(action, CallRequest):
         name, query = neutralise(action.shown), neutralise(action.query)

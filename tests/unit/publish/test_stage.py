@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import runpy
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import pytest
 
@@ -18,7 +16,6 @@ from stages.publish.ask import main as ask
 from stages.publish.manage import main as manage
 from stages.shared import batching
 from stages.shared.entry import Workspace
-from stages.shared.episode.types import Generate, Generation
 from stages.shared.errors import DataError
 from stages.shared.params import Params
 from stages.shared.questions import Question, write_questions
@@ -37,38 +34,11 @@ def published(published_once: Workspace, tmp_path: Path, monkeypatch: pytest.Mon
     return Workspace(tmp_path)
 
 
-class Scripted:
-    """In place of the generator: a policy that asks Arlix the question, and gives its reply back as the answer."""
-
-    query = ""
-
-    def __init__(self, model: Any, tokenizer: Any, max_rows: int) -> None:
-        self.tokenizer = tokenizer
-
-    async def __aenter__(self) -> Scripted:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-    def sampler(self) -> Generate:
-        async def generate(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
-            heard = self.tokenizer.decode(list(context))
-            text = f"<think> best 95 Arlix </think> <search> Arlix : {self.query} </search>"
-            if "<information>" in heard:
-                reply = heard.split("<information>")[-1].split("</information>")[0].strip()
-                text = f"<think> done </think> <answer> {reply} </answer>"
-            return Generation(tuple(self.tokenizer.encode(text, add_special_tokens=False))[:max_tokens], None, "stop")
-
-        return generate
-
-
 @pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch, question: Question) -> None:
-    monkeypatch.setattr(batching, "BatchedGenerator", Scripted)
-    monkeypatch.setattr(Scripted, "query", question.question)
+def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy that asks Arlix the question, and gives its reply back as the answer."""
+    scripts = runpy.run_path(str(Path(__file__).with_name("scripted.py")))
+    monkeypatch.setattr(batching, "BatchedGenerator", scripts["Scripted"])
 
 
 def test_the_stage_leaves_a_receipt_without_time_or_place_and_says_the_same_again(
@@ -94,7 +64,7 @@ def test_a_release_is_asked_and_shows_what_it_does(
     assert ask([question.question]) == 0
     shown = capsys.readouterr().out
     assert "synthetic" in shown
-    assert "best 95 Arlix" in shown
+    assert "best is Arlix" in shown
     assert f"→ Arlix: {question.question.replace('?', '').strip()}"[:30] in shown
     assert "← " in shown
     assert "1 call, $0.00" in shown

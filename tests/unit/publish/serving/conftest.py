@@ -41,7 +41,7 @@ from stages.shared.params.pool import ApiCandidate, ApiPool
 from stages.shared.pool.candidate import Descriptor, TopicSkill
 
 CHANNEL = "production"
-SCRIPTED = Path(__file__).with_name("scripted.py")
+SCRIPTED = Path(__file__).parents[1] / "scripted.py"
 NAMES = ("Arlix", "Bomon")
 PRICE, PROMPT_PRICE, PROMPT_TOKENS, COMPLETION_TOKENS = 2.0, 0.5, 100, 50
 PLENTY_S = 20.0

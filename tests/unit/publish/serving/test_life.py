@@ -21,7 +21,7 @@ import pytest
 from stages.publish.serving.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[4]
-REAL, SCRIPTED = ("-m", "stages.publish.serving"), (str(Path(__file__).with_name("scripted.py")),)
+REAL, SCRIPTED = ("-m", "stages.publish.serving"), (str(Path(__file__).parents[1] / "scripted.py"),)
 
 
 @dataclass
