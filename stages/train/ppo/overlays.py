@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.train.ppo.servers import SETTINGS
+from stages.train.ppo.balancer import SETTINGS
 
 if TYPE_CHECKING:
     from stages.shared.params import Params
