@@ -14,8 +14,11 @@ LARGEST_FILE = 512 * 2**20
 """Bytes; more than any question set needs, less than what would exhaust the memory of a small machine."""
 TASKS = {"natural_qa": "nq", "trivia_qa": "triviaqa"}
 """Names of data sets in the `task_name` column of files that mix tasks (LLMRouter)."""
-FIELDS = (("question", "golden_answers"), ("question", "answer"), ("query", "ground_truth"), ("input", "output"))
-"""Column pairs of FlashRAG, of NQ-open and R1-Searcher, of LLMRouter and of model_collaboration."""
+FIELDS = (
+    ("question", "golden_answers"), ("question", "answer"), ("question", "answers"), ("query", "ground_truth"),
+    ("input", "output"),
+)  # fmt: skip
+"""Column pairs of FlashRAG, of NQ-open and R1-Searcher, of files written by hand, of LLMRouter, of model_collaboration."""
 
 
 def read_file(path: Path, dataset: str, split: Split) -> list[Question]:

@@ -32,6 +32,7 @@ def write(folder: Path, name: str, content: object) -> Path:
         ("r1searcher.jsonl", [{"idx": 1, "question": "who ?", "answer": "Ada", "gen_text_store": ""}], ("Ada",)),
         ("react.json", [{"question": "who ?", "answer": "Ada", "type": "bridge"}], ("Ada",)),
         ("flashrag.jsonl", [{"id": "test_0", "question": "who ?", "golden_answers": ["Ada", "Ada"]}], ("Ada",)),
+        ("by_hand.jsonl", [{"question": "who ?", "answers": ["Ada", "A. L."]}], ("Ada", "A. L.")),
         ("llmrouter.jsonl", [{"task_name": "natural_qa", "query": "who ?", "ground_truth": "Ada"}], ("Ada",)),
         ("popqa.json", {"dev": [], "test": [{"input": "who ?", "output": '["Ada", "A. L."]'}]}, ("Ada", "A. L.")),
     ],
