@@ -42,23 +42,25 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Show the v
 def run(
     only: Annotated[str | None, typer.Option(help="Run this stage alone.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run even what is current.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Evaluate with new replies of the candidates.")] = False,
 ) -> None:
     """Run what is out of date, and go on where a run stopped.
 
-    The stages: ingest, profile, train, evaluate, publish.
+    The stages: ingest, profile, train, evaluate, publish. An evaluation asks candidates only what none asked before;
+    with --fresh it runs even where it is current, and asks everything again.
     """
     from flows import dvc
     from flows.server import prepare
 
     root = enter_root()
-    stages = dvc.plan(root)
+    stages = dvc.plan(root, fresh=fresh)
     _check_stage(only, [item.stage for item in stages])
     stale = [item.stage for item in stages if only in (None, item.stage) and (item.stale or force)]
     if not stale:
         console.print(f"Nothing to run: {only or 'every stage'} is up to date with its code, data and parameters.")
         return
     prepare(root)
-    _run(only, force, [only] if only else [item.stage for item in stages], stale)
+    _run(only, force, fresh, [only] if only else [item.stage for item in stages], stale)
     _show_metrics(root)
 
 
@@ -157,7 +159,7 @@ def _check_stage(name: str | None, known: list[str]) -> None:
         raise ConfigurationError(f"no stage is called {name!r}; there are: {', '.join(known)}")
 
 
-def _run(only: str | None, force: bool, stages: list[str], stale: list[str]) -> None:
+def _run(only: str | None, force: bool, fresh: bool, stages: list[str], stale: list[str]) -> None:
     from flows.display import make_display
     from flows.server import starting
 
@@ -167,7 +169,7 @@ def _run(only: str | None, force: bool, stages: list[str], stale: list[str]) -> 
         from flows.watch import watched_by
 
     with starting(), make_display(console, stages, stale) as display, watched_by(display):
-        pipeline(stage=only or ALL, force=force)
+        pipeline(stage=only or ALL, force=force, fresh=fresh)
 
 
 def _show_metrics(root: Path) -> bool:

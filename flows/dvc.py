@@ -34,6 +34,8 @@ KINDS = (ConfigurationError, DataError, TransientError, BudgetError, IntegrityEr
 BUSY = ("is busy, it is being blocked", "Unable to acquire lock")
 TAIL_LINES = 15
 WORKER = "pointsman"
+REPLAYING = "evaluate"
+"""The stage that asks candidates only what no run before it asked."""
 CREDENTIALS = re.compile(r"(\w://)[^/@\s]+@")
 LOCAL_REMOTE = re.compile(r"remote\.(.+)\.url=(/.+)")
 HINTS = (
@@ -111,13 +113,18 @@ def status(root: Path) -> tuple[StageStatus, ...]:
     return tuple(_status_of(name, changes.get(name, []), lock.get(name), params) for name in names)
 
 
-def plan(root: Path) -> tuple[StageStatus, ...]:
-    """As `status`, and a current stage downstream of one that runs is stale too, for that reason."""
+def plan(root: Path, *, fresh: bool = False) -> tuple[StageStatus, ...]:
+    """As `status`, and a current stage downstream of one that runs is stale too, for that reason.
+
+    `fresh`: the evaluation is to be made with new replies, current or not.
+    """
     upstream = {name: _needs(root, name) for name in stage_names(root)}
     planned: dict[str, StageStatus] = {}
     for item in status(root):
         first = [name for name in upstream[item.stage] if planned[name].stale]
-        reasons = item.reasons or tuple(f"{name} runs first, and may change what it reads" for name in first)
+        wanted = ("its candidates are to be asked again",) if fresh and item.stage == REPLAYING else ()
+        later = tuple(f"{name} runs first, and may change what it reads" for name in first)
+        reasons = item.reasons or wanted or later
         planned[item.stage] = StageStatus(item.stage, reasons)
     return tuple(planned.values())
 
@@ -297,8 +304,16 @@ def _params_changed(locked: Mapping[str, Any], params: Mapping[str, Any], how: M
     return [
         f"{key}: {_short(old)} -> {_short(new)}"
         for section in how
-        for key, old, new in _differences(section, before.get(section), params.get(section))
+        for key, old, new in _differences(section, before.get(section), _at(params, section))
     ]
+
+
+def _at(params: Mapping[str, Any], key: str) -> Any:
+    """The value of `a.b.c`, None where there is none; dvc.lock keeps it under that one key."""
+    found: Any = params
+    for name in key.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
 
 
 def _differences(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -3,6 +3,7 @@
 Annotations are evaluated here: in the process of a served run, Prefect cannot resolve them from their text.
 """
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -15,10 +16,12 @@ from flows import dvc
 from flows.log import hide_stacks
 from flows.report import Outcome, read_metrics, summary
 from flows.stage_task import Place, run_stages, say_plan
+from stages.shared.entry import FRESH
 from stages.shared.errors import ConfigurationError, PipelineError
 from stages.shared.params import load_params
 
 ALL = "all"
+WORDS = {"force": "forced", "fresh": "with new replies"}
 STAGES = ("ingest", "profile", "train", "evaluate", "publish")
 DESCRIPTION = """\
 Brings this checkout up to date, in place: questions → profiles of the candidates → training → evaluation → release.
@@ -29,6 +32,7 @@ A run that failed or was cancelled goes on where it stopped: run it again. One r
 
 - **stage**: one stage alone, or `all` that are out of date.
 - **force**: run even what is up to date.
+- **fresh**: evaluate with new replies of the candidates, even where the evaluation is up to date.
 
 While it runs, *Logs* tells what each stage does, and *Artifacts* how far it is.
 
@@ -47,28 +51,32 @@ def run_name() -> str:
         return "pipeline"
     given = flow_run.parameters
     alone = [f"{given['stage']} alone"] if given.get("stage", ALL) != ALL else []
-    said = ", ".join([*alone, *(["forced"] if given.get("force") else [])])
+    said = ", ".join([*alone, *(word for name, word in WORDS.items() if given.get(name))])
     return f"{name}: {said}" if said else name
 
 
 @flow(name="pipeline", flow_run_name=run_name, description=DESCRIPTION, validate_parameters=True)
 def pipeline(
-    stage: Annotated[str, Field(json_schema_extra={"enum": [ALL, *STAGES]})] = ALL, force: bool = False
+    stage: Annotated[str, Field(json_schema_extra={"enum": [ALL, *STAGES]})] = ALL,
+    force: bool = False,
+    fresh: bool = False,
 ) -> dict[str, str]:
     """Bring the pipeline up to date: questions, profiles, a trained router, its evaluation, a release.
 
     Args:
         stage: One stage alone, or all that are out of date.
         force: Run even what is up to date.
+        fresh: Evaluate with new replies of the candidates, even where the evaluation is up to date.
 
     """
     hide_stacks()
     root = dvc.find_root(Path.cwd())
     load_params(root / "params.yaml")
-    outcomes = chosen(root, stage, force)
+    outcomes = chosen(root, stage, force, fresh)
     say_plan(outcomes)
+    place = Place(root, environment={FRESH: str(time.time())}, forced=(dvc.REPLAYING,)) if fresh else Place(root)
     try:
-        run_stages(outcomes, Place(root), force=force)
+        run_stages(outcomes, place, force=force)
     except PipelineError as error:
         _publish_summary(root, outcomes, error)
         raise
@@ -76,9 +84,9 @@ def pipeline(
     return {outcome.stage: outcome.result for outcome in outcomes}
 
 
-def chosen(root: Path, stage: str, force: bool) -> list[Outcome]:
+def chosen(root: Path, stage: str, force: bool, fresh: bool = False) -> list[Outcome]:
     """The stages that a run goes through, in order, and why. Raises ConfigurationError for an unknown name."""
-    plan = dvc.plan(root)
+    plan = dvc.plan(root, fresh=fresh)
     names = [item.stage for item in plan]
     if stage not in (ALL, *names):
         raise ConfigurationError(f"no stage is called {stage!r}; there are: {', '.join(names)}")

@@ -33,6 +33,8 @@ class Place:
     pull: bool = False
     """Whether DVC's remote is asked for what is missing before a stage runs."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    forced: tuple[str, ...] = ()
+    """Stages that run even where they are current."""
 
 
 def _retryable(this: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -85,7 +87,7 @@ def run_stages(outcomes: list[Outcome], place: Place, *, force: bool = False) ->
     for index, outcome in enumerate(outcomes):
         start = time.monotonic()
         try:
-            result = run_stage(outcome.stage, force, place)
+            result = run_stage(outcome.stage, force or outcome.stage in place.forced, place)
         except PipelineError:
             outcomes[index] = replace(outcome, result="failed", seconds=time.monotonic() - start)
             raise

@@ -17,7 +17,7 @@ import yaml
 
 from flows import dvc, experiments
 from flows.settings import set_value
-from stages.shared.entry import RUNS, Workspace
+from stages.shared.entry import REPLIES, RUNS, Workspace
 from stages.shared.errors import ConfigurationError, PipelineError
 from stages.shared.params import parse_params
 from stages.shared.progress import FOLDER, Snapshot
@@ -111,9 +111,10 @@ def _work_off(
     sweep: Sweep, todo: Sequence[Point], show: Callable[[str], None], tell: Callable[[str], None]
 ) -> dict[Point, str]:
     left, failed, tail = list(todo), dict[Point, str](), list[str]()
-    runs = {RUNS: str(Workspace(sweep.root).state.absolute() / "runs")}
+    own = Workspace(sweep.root)
+    kept = {RUNS: str(own.state.absolute() / "runs"), REPLIES: str(own.replies.absolute())}
     look_at = time.monotonic() + LOOK_S
-    with dvc.work_off(sweep.root, runs) as worker:
+    with dvc.work_off(sweep.root, kept) as worker:
         try:
             for line in dvc.lines_of(worker, TICK_S):
                 tail = [*tail[-dvc.TAIL_LINES :], *([line] if line else [])]

@@ -29,7 +29,7 @@ import yaml
 from flows import dvc
 from flows.base import BRANCHES, Base, offered
 from flows.settings import changed, write_settings
-from stages.shared.entry import RUNS, Workspace
+from stages.shared.entry import REPLIES, RUNS, Workspace
 from stages.shared.errors import ConfigurationError, ConflictError
 from stages.shared.files import write_json
 
@@ -58,8 +58,9 @@ class WorkFolder:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of its stages: they resume from beside the clone, and publish to the store of the checkout."""
-        return {RUNS: str(self.folder / "runs"), STORE_HOME: str(Workspace(self.checkout).state)}
+        """Of its stages: they resume from beside the clone, and share the replies and the store of the checkout."""
+        own = Workspace(self.checkout)
+        return {RUNS: str(self.folder / "runs"), REPLIES: str(own.replies.absolute()), STORE_HOME: str(own.state)}
 
     def remove(self) -> None:
         """All of it."""

@@ -14,10 +14,10 @@ from stages.evaluate.marking import load_marker
 from stages.evaluate.measure import Measurement, make_lines
 from stages.evaluate.metrics import AVERAGE, BEFORE_PPO, ROUTER, Evaluation, Measured, evaluate
 from stages.evaluate.own import Tariff
-from stages.evaluate.player import Player
+from stages.evaluate.player import load_players
 from stages.evaluate.reading import Reading
 from stages.evaluate.records import read_records
-from stages.evaluate.replies import RememberingPool
+from stages.evaluate.replay.pool import replaying
 from stages.evaluate.report.curves import read_curves
 from stages.evaluate.report.page import Material, render
 from stages.evaluate.report.view import verdict
@@ -28,8 +28,7 @@ from stages.shared.entry import Workspace, run_stage
 from stages.shared.episode.roster import read_descriptors
 from stages.shared.files import atomic_folder, write_json, write_text
 from stages.shared.params import Params
-from stages.shared.pool.candidate import Candidate, Descriptor, Pool
-from stages.shared.pool.client import HttpPool
+from stages.shared.pool.candidate import Candidate, Descriptor
 from stages.shared.pool.serving import serve
 from stages.shared.progress import Progress, say
 from stages.shared.questions import Question, read_questions
@@ -65,11 +64,8 @@ async def _play(
     records = read_records(workspace.artifacts("profile") / "records.parquet")
     marker = load_marker(workspace.runs("evaluate"))
     async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(HttpPool(candidates, params.pool.limits))
-        await http.check()
-        pool, train = RememberingPool(http), workspace.artifacts("train")
-        trained = await _player(stack, train / "policy", params, pool)
-        base = await _player(stack, train / "warm_start", params, pool)
+        pool = await stack.enter_async_context(replaying(params, workspace, candidates))
+        trained, base = await load_players(stack, workspace.artifacts("train"), params, pool)
         lines, encode = make_lines(descriptors, pool.candidates), Remembering(minilm)
         contest = Contest(questions, lines, records, params.evaluate, encode, marker)
         with Progress("evaluate", total=contest.size, unit="episodes") as progress:
@@ -77,15 +73,6 @@ async def _play(
             tariff = Tariff(params.evaluate.router_prompt_price, params.evaluate.router_price)
             measurement = Measurement(trained, base, questions, tariff, in_flight=in_flight, progress=progress)
             return *await contest.run(measurement), await measurement.reading(lines[0])
-
-
-async def _player(stack: AsyncExitStack, folder: Path, params: Params, pool: Pool) -> Player:
-    from stages.shared.batching import BatchedGenerator
-    from stages.shared.policy import load_policy, load_tokenizer
-
-    tokenizer = load_tokenizer(folder)
-    generator = await stack.enter_async_context(BatchedGenerator(load_policy(folder), tokenizer))
-    return Player(generator.sampler(temperature=0.0), tokenizer, params.episode, pool)
 
 
 def _measure(

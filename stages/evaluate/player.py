@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from stages.shared.episode.driver import run_episode
@@ -12,7 +14,7 @@ from stages.shared.episode.protocol import Answer, parse_turn
 from stages.shared.episode.types import Episode, Generate, Generation, Roster, RosterEntry, Tokenizer
 from stages.shared.episode.wording import call_turn
 from stages.shared.errors import ConfigurationError, TransientError
-from stages.shared.params import EpisodeParams
+from stages.shared.params import EpisodeParams, Params
 from stages.shared.pool.candidate import Pool
 from stages.shared.questions import Question
 
@@ -93,6 +95,20 @@ class Player:
         opening = tuple(self.tokenizer.encode(ANSWER))
         rest = await self.generate((*context, *opening), max_tokens=max(1, max_tokens - len(opening)), stop=stop)
         return Generation((*opening, *rest.token_ids), None, rest.finish)
+
+
+async def load_players(stack: AsyncExitStack, train: Path, params: Params, pool: Pool) -> tuple[Player, Player]:
+    """The trained policy and the one before PPO, from the folder of the train stage; `stack` ends their generators."""
+    return await _load(stack, train / "policy", params, pool), await _load(stack, train / "warm_start", params, pool)
+
+
+async def _load(stack: AsyncExitStack, folder: Path, params: Params, pool: Pool) -> Player:
+    from stages.shared.batching import BatchedGenerator
+    from stages.shared.policy import load_policy, load_tokenizer
+
+    tokenizer = load_tokenizer(folder)
+    generator = await stack.enter_async_context(BatchedGenerator(load_policy(folder), tokenizer))
+    return Player(generator.sampler(temperature=0.0), tokenizer, params.episode, pool)
 
 
 def shown_topic(question: Question, entry: RosterEntry) -> str:

@@ -30,7 +30,7 @@ class RememberingPool:
 
     async def ask(self, name: str, query: str) -> Reply:
         """The remembered reply, or the pool's."""
-        key = (name, " ".join(query.split()))
+        key = (name, query)
         task = self._replies.get(key)
         if task is None:
             task = self._replies[key] = asyncio.ensure_future(self._pool.ask(name, query))

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from stages.shared.errors import BudgetError, PipelineError
+from stages.shared.errors import BudgetError, ConfigurationError, PipelineError
 from stages.shared.files import write_json
 from stages.shared.params import Params, load_params
 
 INTERRUPTED = 130
 RUNS = "POINTSMAN_RUNS"
+REPLIES = "POINTSMAN_REPLIES"
+FRESH = "POINTSMAN_FRESH"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Workspace:
         POINTSMAN_RUNS names another place: DVC throws away the folder that it runs an experiment in.
         """
         return Path(os.environ.get(RUNS) or self.state / "runs") / stage
+
+    @property
+    def replies(self) -> Path:
+        """Candidates' replies, recorded; POINTSMAN_REPLIES names another file: clones of a checkout share its own."""
+        return Path(os.environ.get(REPLIES) or self.state / "replies" / "replies.sqlite")
 
     def errors(self, stage: str) -> Path:
         """What went wrong when the stage last failed; absent after a success."""
@@ -74,6 +81,18 @@ def run_stage(name: str, work: Callable[[Params, Workspace], None], argv: Sequen
             raise
         return _report(name, workspace, _disk_full(error, workspace))
     return 0
+
+
+def fresh_since() -> float | None:
+    """POINTSMAN_FRESH, seconds since 1970: replies recorded before are asked for again. None where it is not set.
+
+    A time rather than a yes, so that what is tried again asks nothing twice. Raises ConfigurationError for no number.
+    """
+    text = os.environ.get(FRESH, "")
+    try:
+        return float(text) if text else None
+    except ValueError as error:
+        raise ConfigurationError(f"{FRESH}={text!r} is no time; give seconds since 1970, as `date +%s` does") from error
 
 
 def _parse(name: str, argv: Sequence[str] | None) -> Path:

@@ -89,6 +89,16 @@ def test_the_plan_passes_staleness_downstream(repository) -> None:
     assert second.reasons == ("first runs first, and may change what it reads",)
 
 
+def test_new_replies_make_the_evaluation_stale_and_what_follows_it(repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    for stage in ("first", "second"):
+        dvc.repro(repository.root, stage)
+    monkeypatch.setattr(dvc, "REPLAYING", "first")
+    assert [item.reasons for item in dvc.plan(repository.root, fresh=True)] == [
+        ("its candidates are to be asked again",), ("first runs first, and may change what it reads",),
+    ]  # fmt: skip
+    assert not any(item.stale for item in dvc.plan(repository.root))
+
+
 @pytest.mark.parametrize("kind", [DataError, TransientError, ConfigurationError])
 def test_a_failure_keeps_the_kind_and_the_message_that_the_stage_left(repository, kind) -> None:
     repository.write("first", FAILING.format(kind=kind.__name__))
