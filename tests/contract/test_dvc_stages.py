@@ -110,6 +110,12 @@ def upstream(stage: str) -> list[str]:
     return [f"artifacts/{name}" for name in names] + [f"metrics/{name}.json" for name in names if name in metrics]
 
 
+def parameters(stage: str) -> list[str]:
+    """The sections that a room reads, and the images that it may run on; not where it runs, which changes nothing."""
+    families = {"train": ["cpu", "gpu"], "evaluate": ["cpu", "gpu"]}.get(stage, ["cpu"])
+    return [*sections(stage), *(f"stage.images.{family}" for family in families)]
+
+
 def block(stage: str) -> str:
     """The `deps` and `params` of a stage as dvc.yaml should have them."""
     deps = [f"stages/{stage}", *needed(stage), *upstream(stage)]
@@ -117,7 +123,7 @@ def block(stage: str) -> str:
         "    deps:",
         *(f"      - {dep}" for dep in deps),
         "    params:",
-        *(f"      - {name}" for name in sections(stage)),
+        *(f"      - {name}" for name in parameters(stage)),
     ]
     return "\n".join(lines)
 
@@ -138,7 +144,7 @@ def test_a_stage_depends_on_exactly_the_shared_code_it_imports(stage: str) -> No
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_runs_its_own_room_and_writes_its_own_folder(stage: str) -> None:
-    assert STAGES[stage]["cmd"] == f"python -m stages.{stage}"
+    assert STAGES[stage]["cmd"] == f"python -m flows.launch {stage}"
     assert STAGES[stage]["outs"] == [f"artifacts/{stage}"]
     assert STAGES[stage]["metrics"] == [{f"metrics/{stage}.json": {"cache": False}}]
 
@@ -153,7 +159,7 @@ def test_a_stage_depends_on_exactly_what_it_reads_of_earlier_stages(stage: str) 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_exactly_the_parameters_it_reads(stage: str) -> None:
-    declared, wanted = STAGES[stage]["params"], sections(stage)
+    declared, wanted = STAGES[stage]["params"], parameters(stage)
     assert sorted(declared) == sorted(wanted), f"dvc.yaml, stage {stage}, should read\n{block(stage)}"
 
 

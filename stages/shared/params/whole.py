@@ -17,6 +17,7 @@ from stages.shared.params.profile import ProfileParams
 from stages.shared.params.publish import PublishParams
 from stages.shared.params.reward import RewardParams
 from stages.shared.params.section import Section
+from stages.shared.params.stage import StageParams
 from stages.shared.params.train import TrainParams
 from stages.shared.params.world import WorldParams
 
@@ -35,6 +36,7 @@ class Params(Section):
     train: TrainParams
     evaluate: EvaluateParams = EvaluateParams()
     publish: PublishParams = PublishParams()
+    stage: StageParams = StageParams()
 
     @model_validator(mode="after")
     def _sandbox_is_whole(self) -> Params:
