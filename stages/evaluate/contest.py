@@ -103,7 +103,7 @@ class Contest:
             "warm-start": before,
             "direct": alone,
             "prompt-llm": prompted(before, table, alone),
-            "oracle": self._oracle(line, table),
+            "oracle": self.oracle(line, table),
         }
         asked = Asked(tuple(question.question for question in self.questions), np.empty((len(self.questions), 0)))
         for method, router in self._plain(line).items():
@@ -147,7 +147,8 @@ class Contest:
     def _attempts(self, table: Table, choices: Sequence[Choice]) -> list[Attempt]:
         return [chosen(table, *pair) for pair in zip(self.questions, choices, strict=True)]
 
-    def _oracle(self, line: Line, table: Table) -> list[Attempt]:
+    def oracle(self, line: Line, table: Table) -> list[Attempt]:
+        """For each question the cheapest right way through the candidates of a line."""
         pairs = [(question, name) for question in self.questions for name in line.names]
         marks = self.marker.marks([(table.attempt(*pair).prediction, pair[0].answers) for pair in pairs])
         exact = {(question.id, name): em == 1.0 for (question, name), (em, _) in zip(pairs, marks, strict=True)}

@@ -114,14 +114,14 @@ class Measurement:
         """Direct: the base policy, opened with `<answer>`, alone."""
         return await self._episodes("direct", lambda question: self._base.answer_alone(question, line.roster))
 
-    async def before_ppo(self, line: Line) -> list[Attempt]:
-        """The base policy as a router, with all its turns."""
+    async def before_ppo(self, line: Line, max_calls: int | None = None) -> list[Attempt]:
+        """The base policy as a router, with all its turns, or as many as `max_calls` allows."""
         note = f"before PPO, {line.pool}"
-        return await self._episodes(note, lambda question: self._base.play(question, line.roster))
+        return await self._episodes(note, lambda question: self._base.play(question, line.roster, max_calls))
 
-    async def router(self, line: Line) -> list[Attempt]:
+    async def router(self, line: Line, note: str = "") -> list[Attempt]:
         """The trained policy, greedy."""
-        note = f"router, {line.pool}"
+        note = note or f"router, {line.pool}"
         return await self._episodes(note, lambda question: self._trained.play(question, line.roster))
 
     async def forced(self, line: Line, candidate: str) -> list[Attempt]:
