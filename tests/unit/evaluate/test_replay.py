@@ -200,9 +200,12 @@ async def test_over_http_a_replay_needs_neither_the_server_nor_its_key(
         choice = {"message": {"content": "it is so"}, "finish_reason": "stop"}
         return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 3}})
 
+    async def models(request: web.Request) -> web.Response:
+        return web.json_response({"data": []})
+
     app = web.Application()
     app.router.add_post("/v1/chat/completions", complete)
-    app.router.add_get("/v1/models", lambda request: web.json_response({"data": []}))
+    app.router.add_get("/v1/models", models)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
