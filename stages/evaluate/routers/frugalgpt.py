@@ -119,7 +119,13 @@ def strategies(history: History, given: np.ndarray) -> Iterator[Strategy]:
 
 def features(vectors: np.ndarray, replies: Sequence[str]) -> np.ndarray:
     """(replies, dimensions + letters)."""
-    return np.hstack([vectors, _letters.transform(replies).toarray()])
+    return np.hstack([vectors, letters(replies)])
+
+
+def letters(replies: Sequence[str]) -> np.ndarray:
+    """(replies, letters): runs of one to three letters, hashed."""
+    found: np.ndarray = _letters.transform(replies).toarray()
+    return found
 
 
 def trust(scorer: Any, rows: np.ndarray) -> np.ndarray:

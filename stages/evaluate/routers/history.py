@@ -26,6 +26,8 @@ class History:
     """(questions, dimensions), of unit length."""
     replies: tuple[tuple[str, ...], ...] | None = None
     """(questions, candidates); None where only scores were kept."""
+    worded: bool = True
+    """Whether the questions are there as texts, not as embeddings alone."""
 
     @property
     def mean_costs(self) -> np.ndarray:
@@ -53,6 +55,11 @@ class History:
                 f"{method} needs records of at least {least} questions, found {len(self.questions)}; "
                 "raise ingest.sizes.profiling and profile.questions"
             )
+
+    def require_texts(self, method: str) -> None:
+        """Raises DataError where a method that reads the questions finds embeddings alone."""
+        if not self.worded:
+            raise DataError(f"{method} reads the questions, and these records hold embeddings in their place")
 
 
 def make_history(records: Sequence[Record], candidates: Sequence[str], encode: Encoder) -> History:

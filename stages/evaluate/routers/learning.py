@@ -14,14 +14,16 @@ from stages.evaluate.routers.protocol import Asked
 STEPS, BATCH, RATE, DECAY = 200, 64, 1e-2, 1e-2
 
 
-def learn(model: Any, rows: int, loss: Callable[[Any], Any], steps: int = STEPS, rate: float = RATE) -> None:
+def learn(
+    model: Any, rows: int, loss: Callable[[Any], Any], steps: int = STEPS, rate: float = RATE, batch: int = BATCH
+) -> None:
     """AdamW on batches drawn with replacement, the rate falling to nothing along a cosine; torch is seeded before."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     model.train()
     for _ in range(steps):
         optimiser.zero_grad(set_to_none=True)
-        loss(torch.randint(rows, (min(BATCH, rows),))).backward()
+        loss(torch.randint(rows, (min(batch, rows),))).backward()
         optimiser.step()
         schedule.step()
     model.eval()

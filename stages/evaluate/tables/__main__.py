@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from stages.evaluate.routers.catalogue import FITS, LOOK
+from stages.evaluate.routers.catalogue import FITS, LOOK, SLOW
 from stages.evaluate.routers.encoder import Kept, minilm
 from stages.evaluate.tables.contest import Standing, hold
 from stages.evaluate.tables.read import read_records_folder
 from stages.shared.entry import INTERRUPTED, Workspace
 from stages.shared.errors import ConfigurationError, PipelineError
-from stages.shared.params import EvaluateParams, RecordsMethod
-from stages.shared.params.evaluate import known_method
+from stages.shared.params import EvaluateParams
+from stages.shared.params.evaluate import Method, known_method
 
 HEADINGS = ("method", "accuracy", "interval", "cost", "AIQ", "APGR", "CPT", "entropy", "fit s", "decide ms")
 
@@ -38,13 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def chosen(names: str) -> tuple[RecordsMethod, ...]:
-    """Methods by name, commas between; all that need no replies where none is named.
+def chosen(names: str) -> tuple[Method, ...]:
+    """Methods by name, commas between; all that need no replies and no minutes where none is named.
 
     Raises ConfigurationError with the closest name for one that is not known.
     """
     if not names:
-        return tuple(name for name in FITS if name not in LOOK)
+        return tuple(name for name in FITS if name not in LOOK | SLOW)
     try:
         return tuple(known_method(name.strip()) for name in names.split(","))
     except ValueError as error:
@@ -78,7 +78,8 @@ def _share(value: float | None) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pointsman records evaluate", description="Fit routers on published records.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--methods", default="", help="names with commas between (default: all that need no replies)")
+    parser.add_argument("--methods", default="", help="names with commas between (default: all that need neither "
+                        "replies nor, as bert does, minutes)")  # fmt: skip
     parser.add_argument("--without", action="append", default=[], help="a task to leave out (LLMRouter's layout)")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--json", action="store_true")

@@ -13,14 +13,16 @@ from stages.evaluate.contest import METHOD_FAULTS
 from stages.evaluate.routers.catalogue import FITS
 from stages.evaluate.routers.encoder import Encoder
 from stages.evaluate.routers.history import History
-from stages.evaluate.routers.protocol import Asked, Router
+from stages.evaluate.routers.protocol import Asked, Choice
 from stages.evaluate.statistics import Resamples
 from stages.evaluate.tables.table import RecordTable, Rows
-from stages.shared.params import EvaluateParams, RecordsMethod
+from stages.shared.params import RECORDS_METHODS, EvaluateParams, RecordsMethod
+from stages.shared.params.evaluate import Method
 
 SET = "all"
 HALF = 0.5
 """Of the gap, at which CPT is read off."""
+PLAYED = "cannot take part: a policy plays it, and records hold none; name it in evaluate.methods, and run the pipeline"
 THRIFTS = tuple(step / 10 for step in range(11))
 """Where the curve of a method is sampled."""
 
@@ -35,7 +37,7 @@ class Score:
     low: float
     high: float
     cost: float
-    """Mean of a question, in the table's unit, at thrift 0."""
+    """Mean of a question with all its calls, in the table's unit, at thrift 0."""
     aiq: float
     """Over all thrifts, costs from 0 to the dearest candidate's."""
     apgr: float | None
@@ -65,14 +67,20 @@ class Standing:
     """AIQ of random mixtures of the candidates."""
 
 
-def hold(table: RecordTable, methods: Sequence[RecordsMethod], encode: Encoder, params: EvaluateParams) -> Standing:
-    """Fit and score each method, with the oracle, the best fixed candidate and chance beside."""
+def hold(table: RecordTable, methods: Sequence[Method], encode: Encoder, params: EvaluateParams) -> Standing:
+    """Fit and score each method, with the oracle, the best fixed candidate and chance beside.
+
+    A method that a policy has to play cannot take part, and says so among the failed.
+    """
     history, asked, order = table.history(encode), table.asked(encode), table.order
     test = Rows(table.test.questions, table.test.scores[:, order], table.test.costs[:, order])
     judge = Judge(history, test, params)
     scores = [*judge.controls()]
     failed: dict[str, str] = {}
     for method in methods:
+        if method not in RECORDS_METHODS:
+            failed[method] = PLAYED
+            continue
         try:
             scores.append(judge.fitted(method, asked))
         except METHOD_FAULTS as error:
@@ -82,6 +90,20 @@ def hold(table: RecordTable, methods: Sequence[RecordsMethod], encode: Encoder, 
         table.source, len(history.questions), len(test.questions), history.candidates, table.cost_unit, tuple(ranked),
         failed, frontier.aiq(judge.fixed, judge.high),
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Picked:
+    """What came of one choice a question: whose reply was taken, its score, and what all calls cost."""
+
+    taken: np.ndarray
+    scores: np.ndarray
+    costs: np.ndarray
+
+    @property
+    def point(self) -> frontier.Point:
+        """(mean cost, mean score)."""
+        return float(self.costs.mean()), float(self.scores.mean())
 
 
 class Judge:
@@ -99,39 +121,45 @@ class Judge:
         """The bound, the candidate that was best on the split to fit on, and chance."""
         count = len(self._test.questions)
         best = np.where(self._test.scores == self._test.scores.max(axis=1, keepdims=True), self._test.costs, np.inf)
-        yield self._score("oracle", np.argmin(best, axis=1))
+        yield self._score("oracle", self._one(np.argmin(best, axis=1)))
         yield self._score(f"fixed:{self._history.candidates[self._history.strongest]}",
-                          np.full(count, self._history.strongest))  # fmt: skip
+                          self._one(np.full(count, self._history.strongest)))  # fmt: skip
         drawn = np.random.default_rng(self._params.seed).integers(len(self._history.candidates), size=count)
-        yield self._score("random", drawn)
+        yield self._score("random", self._one(drawn))
 
     def fitted(self, method: RecordsMethod, asked: Asked) -> Score:
         """A method of the catalogue, timed. Raises what its fit or its choices raise."""
         start = time.perf_counter()
         router = FITS[method](self._history, self._params)
         fitted = time.perf_counter()
-        chosen = self._chosen(router, asked, 0.0)
+        picked = self._picked(router.decide(asked))
         decided = time.perf_counter()
-        curve = [self._point(chosen), *(self._point(self._chosen(router, asked, thrift)) for thrift in THRIFTS[1:])]
+        others = (self._picked(router.decide(asked, thrift)) for thrift in THRIFTS[1:])
+        curve = [picked.point, *(other.point for other in others)]
         milliseconds = 1000 * (decided - fitted) / len(self._test.questions)
-        return self._score(method, chosen, curve, fitted - start, milliseconds)
+        return self._score(method, picked, curve, fitted - start, milliseconds)
 
-    def _chosen(self, router: Router, asked: Asked, thrift: float) -> np.ndarray:
+    def _picked(self, choices: Sequence[Choice]) -> Picked:
+        """Every candidate that was called is paid for."""
         places = {name: place for place, name in enumerate(self._history.candidates)}
-        return np.array([places[choice.taken] for choice in router.decide(asked, thrift)])
+        taken = np.array([places[choice.taken] for choice in choices])
+        called = [[places[name] for name in choice.called] for choice in choices]
+        costs = np.array([self._test.costs[row, group].sum() for row, group in enumerate(called)])
+        return Picked(taken, self._test.scores[np.arange(len(taken)), taken], costs)
 
-    def _point(self, chosen: np.ndarray) -> frontier.Point:
-        rows = np.arange(len(chosen))
-        return float(self._test.costs[rows, chosen].mean()), float(self._test.scores[rows, chosen].mean())
+    def _one(self, taken: np.ndarray) -> Picked:
+        """One call a question."""
+        rows = np.arange(len(taken))
+        return Picked(taken, self._test.scores[rows, taken], self._test.costs[rows, taken])
 
     def _score(
-        self, method: str, chosen: np.ndarray, curve: Sequence[frontier.Point] = (), fit_s: float = 0.0,
+        self, method: str, picked: Picked, curve: Sequence[frontier.Point] = (), fit_s: float = 0.0,
         decide_ms: float = 0.0,
     ) -> Score:  # fmt: skip
-        cost, _ = self._point(chosen)
-        interval = self._resamples.mean(SET, self._test.scores[np.arange(len(chosen)), chosen])
-        points = curve or [self._point(chosen)]
-        counts = np.bincount(chosen, minlength=len(self._history.candidates)) / len(chosen)
+        cost, _ = picked.point
+        interval = self._resamples.mean(SET, picked.scores)
+        points = curve or [picked.point]
+        counts = np.bincount(picked.taken, minlength=len(self._history.candidates)) / len(picked.taken)
         share = dict(zip(self._history.candidates, counts.tolist(), strict=True))
         gap = self.fixed[0], self.fixed[self._history.strongest]
         return Score(

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from stages.evaluate.tables.table import RecordTable, Rows, split
 from stages.shared.errors import DataError
 
-COST = "|total_cost"
+COST, REPLY = "|total_cost", "|model_response"
 MILLION = 1e6
 
 
@@ -32,8 +32,16 @@ def read_routerbench(path: Path, seed: int) -> RecordTable:
         raise DataError(f"{path}: no column {', '.join(lacking) or 'MODEL' + COST}; is this RouterBench's wide table?")
     scores = np.stack([_numbers(path, table, name) for name in names], axis=1)
     costs = MILLION * np.stack([_numbers(path, table, name + COST) for name in names], axis=1)
-    rows = Rows(tuple(map(str, table["prompt"].to_pylist())), scores, costs)
+    rows = Rows(tuple(map(str, table["prompt"].to_pylist())), scores, costs, replies=_replies(table, names))
     return split("RouterBench", names, "millionths of a dollar", rows, seed)
+
+
+def _replies(table: pa.Table, names: list[str]) -> tuple[tuple[str, ...], ...] | None:
+    """Where the table has them of every candidate; a reply that is missing is empty."""
+    if any(name + REPLY not in table.column_names for name in names):
+        return None
+    columns = [table[name + REPLY].cast(pa.string()).fill_null("").to_pylist() for name in names]
+    return tuple(zip(*columns, strict=True))
 
 
 def _numbers(path: Path, table: pa.Table, name: str) -> np.ndarray:

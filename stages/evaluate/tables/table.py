@@ -26,14 +26,21 @@ class Rows:
     costs: np.ndarray
     """(questions, candidates), in the table's unit."""
     vectors: np.ndarray | None = None
-    """Where the table brings embeddings of its own."""
+    """Where the table brings embeddings of its own, and no texts."""
+    replies: tuple[tuple[str, ...], ...] | None = None
+    """(questions, candidates), where the publisher kept them."""
 
     def only(self, places: np.ndarray) -> Rows:
         """Some of the rows."""
         return Rows(
             tuple(self.questions[place] for place in places), self.scores[places], self.costs[places],
             None if self.vectors is None else self.vectors[places],
+            None if self.replies is None else tuple(self.replies[place] for place in places),
         )  # fmt: skip
+
+    def ordered(self, order: Sequence[int]) -> tuple[tuple[str, ...], ...] | None:
+        """The replies with the candidates in another order."""
+        return None if self.replies is None else tuple(tuple(row[place] for place in order) for row in self.replies)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class RecordTable:
         return History(
             self.train.questions, names, finite("score", self.train.scores[:, order], names),
             finite("cost", self.train.costs[:, order], names), unit_vectors(self.train, encode),
+            self.train.ordered(order), self.train.vectors is None,
         )  # fmt: skip
 
     @property
@@ -62,7 +70,13 @@ class RecordTable:
 
     def asked(self, encode: Encoder) -> Asked:
         """The split to test on, without its scores."""
-        return Asked(self.test.questions, unit_vectors(self.test, encode))
+        replies, places = self.test.replies, {name: place for place, name in enumerate(self.candidates)}
+
+        def reply(row: int, candidate: str) -> str:
+            """Of a candidate to a question."""
+            return replies[row][places[candidate]] if replies is not None else ""
+
+        return Asked(self.test.questions, unit_vectors(self.test, encode), None if replies is None else reply)
 
 
 def unit_vectors(rows: Rows, encode: Encoder) -> np.ndarray:

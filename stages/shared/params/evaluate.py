@@ -10,19 +10,26 @@ from pydantic import BeforeValidator, Field, PositiveInt, field_validator
 from stages.shared.params.section import Section
 
 RecordsMethod = Literal[
-    "knn", "mlp", "routerdc", "graphrouter", "routellm-mf", "hybrid-llm", "irt-router", "correctness", "avengers-pro",
-    "frugalgpt", "consistency-cascade", "cascade-routing",
+    "knn", "mlp", "bert", "routerdc", "graphrouter", "routellm-mf", "hybrid-llm", "irt-router", "correctness",
+    "llmrank", "routoo", "avengers-pro", "frugalgpt", "consistency-cascade", "cascade-routing", "acar", "llm-blender",
 ]  # fmt: skip
 """Routers that are fitted on the profile's records."""
+PlayedMethod = Literal["prompt-llm-multi", "knn-multi", "cot", "rag", "search-r1"]
+"""Methods for which a policy plays episodes of their own: they take part in the pipeline alone, not on records."""
+Method = RecordsMethod | PlayedMethod
 RECORDS_METHODS: tuple[RecordsMethod, ...] = get_args(RecordsMethod)
+PLAYED_METHODS: tuple[PlayedMethod, ...] = get_args(PlayedMethod)
+METHODS: tuple[Method, ...] = (*RECORDS_METHODS, *PLAYED_METHODS)
+QUICK_METHODS: tuple[Method, ...] = tuple(name for name in RECORDS_METHODS if name != "bert")
+"""Without what takes minutes on a CPU."""
 
 
 def known_method(name: Any) -> Any:
     """The name. Raises ValueError with the closest method for one that is not known."""
-    if name in RECORDS_METHODS:
+    if name in METHODS:
         return name
-    near = difflib.get_close_matches(str(name), RECORDS_METHODS, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(RECORDS_METHODS)}"
+    near = difflib.get_close_matches(str(name), METHODS, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(METHODS)}"
     raise ValueError(f"no method is called {name!r}; {hint}")
 
 
@@ -33,8 +40,11 @@ class EvaluateParams(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     resamples: PositiveInt = 2000
     """Bootstrap resamples of the questions."""
-    methods: tuple[Annotated[RecordsMethod, BeforeValidator(known_method)], ...] = RECORDS_METHODS
-    """Baselines fitted on the profile's records, beside those that need none."""
+    methods: tuple[Annotated[Method, BeforeValidator(known_method)], ...] = QUICK_METHODS
+    """Baselines beside those that are always there: fitted on the profile's records, or played by a policy."""
+    corpus: str | None = None
+    """Folder of passages (.jsonl with `text` or `contents`, or .txt, one a line) that `rag` and `search-r1` search;
+    none: the facts of the sandbox's world."""
     neighbours: PositiveInt = 10
     """Of the KNN router."""
     batch: PositiveInt = 64
@@ -48,7 +58,7 @@ class EvaluateParams(Section):
 
     @field_validator("methods")
     @classmethod
-    def _once(cls, methods: tuple[RecordsMethod, ...]) -> tuple[RecordsMethod, ...]:
+    def _once(cls, methods: tuple[Method, ...]) -> tuple[Method, ...]:
         twice = sorted({name for name in methods if methods.count(name) > 1})
         if twice:
             raise ValueError(f"{', '.join(twice)} is there twice; name each method once")

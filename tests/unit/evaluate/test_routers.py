@@ -15,9 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.evaluate.records import Record, read_records
+from stages.evaluate.routers import bert
+from stages.evaluate.routers.acar import majority, sigma
 from stages.evaluate.routers.avengers import stretched
+from stages.evaluate.routers.blender import support
 from stages.evaluate.routers.cascading import CascadingRouter, improvement, walk
-from stages.evaluate.routers.catalogue import FITS, LOOK
+from stages.evaluate.routers.catalogue import FITS, LOOK, SLOW
 from stages.evaluate.routers.chance import RandomRouter
 from stages.evaluate.routers.consistency import agree
 from stages.evaluate.routers.encoder import Remembering, minilm
@@ -25,7 +28,9 @@ from stages.evaluate.routers.fixed import FixedRouter, largest
 from stages.evaluate.routers.frugalgpt import FrugalRouter
 from stages.evaluate.routers.history import History, make_history
 from stages.evaluate.routers.hybrid import slack
+from stages.evaluate.routers.llmrank import PATTERNS, features
 from stages.evaluate.routers.protocol import Asked
+from stages.evaluate.routers.routoo import spend
 from stages.shared.errors import ConfigurationError, DataError
 from stages.shared.params import EvaluateParams, RecordsMethod, load_params, parse_params
 from stages.shared.pool.candidate import Candidate
@@ -57,6 +62,7 @@ RECORDS = [
 PARAMS = EvaluateParams(neighbours=4)
 QUESTIONS = ("the quarry of x ?", "the composer of y ?")
 TRADES = {"Arlix": 5.0, "Bomon": 1.0, "Cyqun": 2.0}
+QUICK = sorted(set(FITS) - LOOK - SLOW)
 
 
 def history(records: Sequence[Record] = RECORDS, names: Sequence[str] = ("Arlix", "Bomon")) -> History:
@@ -100,23 +106,23 @@ def test_the_catalogue_has_every_method_that_the_parameters_may_name() -> None:
     assert tuple(FITS) == get_args(RecordsMethod)
 
 
-@pytest.mark.parametrize("method", sorted(set(FITS) - LOOK))
+@pytest.mark.parametrize("method", QUICK)
 def test_a_method_sends_each_question_to_who_knows(method: RecordsMethod) -> None:
     assert taken(method, history(), *QUESTIONS) == ["Arlix", "Bomon"]
 
 
-@pytest.mark.parametrize("method", sorted(set(FITS) - LOOK - {"routerdc"}))
+@pytest.mark.parametrize("method", sorted(set(QUICK) - {"routerdc"}))
 def test_with_nothing_but_thrift_the_cheapest_is_asked(method: RecordsMethod) -> None:
     assert taken(method, history(), *QUESTIONS, thrift=1.0) == ["Arlix", "Arlix"]
 
 
-@pytest.mark.parametrize("method", sorted(set(FITS) - LOOK))
+@pytest.mark.parametrize("method", QUICK)
 def test_the_same_seed_gives_the_same_choices(method: RecordsMethod) -> None:
     texts = [f"the {word} {index}" for index in range(20) for word in ("quarry", "composer", "")]
     assert taken(method, history(), *texts) == taken(method, history(), *texts)
 
 
-@pytest.mark.parametrize("method", sorted(set(FITS) - LOOK))
+@pytest.mark.parametrize("method", QUICK)
 def test_the_expected_cost_is_the_mean_of_the_records(method: RecordsMethod) -> None:
     choices = FITS[method](history(), PARAMS).decide(asked(*QUESTIONS))
     assert [choice.cost for choice in choices] == [1.0, 2.0]
@@ -182,6 +188,77 @@ def test_the_consistency_cascade_stops_at_two_that_agree_and_else_takes_the_stro
         (("Bomon", "Cyqun"), "Bomon"), (("Bomon", "Cyqun", "Arlix"), "Arlix"),
     ]  # fmt: skip
     assert not agree("", "")
+
+
+def test_acar_asks_more_candidates_the_more_its_probes_disagree() -> None:
+    """The probes are the three cheapest; where two agree the two strongest are asked, where none do all three."""
+    names = ("p", "q", "r", "strong", "strongest")
+    scores = {"p": 0.1, "q": 0.2, "r": 0.3, "strong": 0.5, "strongest": 0.6}
+    rows = [Record("what ?", name, scores[name], float(place), "x") for place, name in enumerate(names, 1)]
+    told = [("red", "it is red", "red"), ("red", "red", "tin"), ("red", "tin", "zinc")]
+    replies = {(row, name): text for row, texts in enumerate(told) for name, text in zip(names, texts, strict=False)}
+    router = FITS["acar"](history(rows, names), PARAMS)
+    choices = router.decide(asked("x", "y", "z", reply=lambda row, name: replies.get((row, name), "zinc")))
+    assert [choice.called for choice in choices] == [
+        ("p", "q", "r"), ("p", "q", "r", "strongest", "strong"), ("p", "q", "r", "strongest", "strong"),
+    ]  # fmt: skip
+    assert [choice.taken for choice in choices] == ["p", "strongest", "strongest"]
+    assert [choice.cost for choice in choices] == [6.0, 15.0, 15.0]
+
+
+def test_the_variance_of_three_probes_is_that_of_the_paper() -> None:
+    answers = (("tin", "tin", "it is tin"), ("tin", "zinc", "tin"), ("tin", "zinc", "gold"))
+    assert [sigma(texts) for texts in answers] == [0.0, 0.5, 1.0]
+    assert majority(("x", "it is y", "y")) == 1
+    assert majority(("x", "y")) == 0
+
+
+def test_acar_needs_three_candidates_to_probe() -> None:
+    with pytest.raises(DataError, match="acar needs 3 candidates to probe, and there are 2"):
+        FITS["acar"](history(), PARAMS)
+
+
+def test_llm_blender_asks_everyone_and_takes_the_reply_that_ranks_first() -> None:
+    told = {(0, "Arlix"): "gold", (0, "Bomon"): "wrong Bomon", (0, "Cyqun"): "wrong Cyqun"}
+    choices = FITS["llm-blender"](panel(), PARAMS).decide(asked(QUESTIONS[0], reply=lambda row, name: told[row, name]))
+    assert (choices[0].called, choices[0].taken, choices[0].cost) == (("Bomon", "Cyqun", "Arlix"), "Arlix", 8.0)
+    assert support(("tin", "it is tin", "zinc")) == [0.5, 0.5, 0.0]
+
+
+def test_llm_blender_learns_from_replies_of_which_one_is_better() -> None:
+    with pytest.raises(DataError, match="no question tells two replies apart"):
+        FITS["llm-blender"](history([replace(item, score=1.0) for item in RECORDS]), PARAMS)
+
+
+def test_llmrank_counts_what_can_be_read_in_a_question() -> None:
+    found = dict(zip(PATTERNS, features(["how many of the 3 are not older than Bo, in 1999 ?"])[0], strict=True))
+    for name, count in (("amount asked", 1), ("digits", 2), ("negation", 1), ("names", 1), ("person asked", 0)):
+        assert found[name] == pytest.approx(np.log1p(count)), name
+
+
+def test_routoo_buys_the_best_scores_that_a_budget_allows() -> None:
+    scores, costs = np.array([[0.2, 0.9], [0.5, 0.6], [0.4, 0.1]]), np.array([1.0, 4.0])
+    assert spend(scores, costs, 4.0).tolist() == [1, 1, 0]
+    assert spend(scores, costs, 2.0).tolist() == [1, 0, 0], "what is left goes where it gains most"
+    assert spend(scores, costs, 1.0).tolist() == [0, 0, 0]
+    assert spend(scores, np.ones(2), 1.0).tolist() == [1, 1, 0], "one price for all leaves nothing to weigh"
+
+
+def test_bert_tunes_an_encoder_of_its_own_on_the_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bert, "STEPS", 15)
+    before = minilm(QUESTIONS)
+    blind = replace(history(), vectors=np.ones((31, 2)))
+    router = FITS["bert"](blind, PARAMS)
+    told = Asked(QUESTIONS, np.ones((2, 2)))
+    assert [choice.taken for choice in router.decide(told)] == ["Arlix", "Bomon"]
+    assert [choice.taken for choice in router.decide(told, thrift=1.0)] == ["Arlix", "Arlix"]
+    assert np.allclose(minilm(QUESTIONS), before), "what the other routers read is untouched"
+
+
+@pytest.mark.parametrize("method", ["bert", "llmrank"])
+def test_a_method_that_reads_texts_says_so_where_there_are_embeddings_alone(method: RecordsMethod) -> None:
+    with pytest.raises(DataError, match=f"{method} reads the questions, and these records hold embeddings"):
+        FITS[method](replace(history(), worded=False), PARAMS)
 
 
 @pytest.mark.parametrize("method", sorted(LOOK))
