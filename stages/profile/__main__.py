@@ -17,7 +17,9 @@ from stages.shared.files import atomic_folder, write_json
 from stages.shared.params import Params
 from stages.shared.pool.candidate import Candidate, Reply
 from stages.shared.pool.client import HttpPool
+from stages.shared.pool.ledger import FOLDER, Ledger, Place, finish_ledger, open_ledger
 from stages.shared.pool.serving import serve
+from stages.shared.pool.setting import setting
 from stages.shared.progress import Progress, say
 from stages.shared.questions import read_questions
 
@@ -28,8 +30,13 @@ def main(params: Params, workspace: Workspace) -> None:
     plan = make_plan(read_questions(workspace.artifacts("ingest") / "profiling.parquet"), params.profile.questions)
     asked = texts(plan)
     run = workspace.runs("profile") / digest(params, asked)
-    with open_journal(run) as journal, serve(params.pool, params.world, workspace.state) as candidates:
-        replies = asyncio.run(_ask(params, candidates, asked, journal))
+    place = Place(workspace.runs(FOLDER), "profile", setting(params.pool, params.world))
+    with (
+        open_journal(run) as journal,
+        open_ledger(place, params.pool.limits.budget) as ledger,
+        serve(params.pool, params.world, workspace.state) as candidates,
+    ):
+        replies = asyncio.run(_ask(params, candidates, asked, journal, ledger))
     records = make_records(plan, candidates, replies, _shortener(params))
     summary = summarise(candidates, records)
     with atomic_folder(workspace.artifacts("profile")) as folder:
@@ -40,10 +47,13 @@ def main(params: Params, workspace: Workspace) -> None:
     close_run(run)
     failed = sum(summary["failures"].values())
     say(f"profile: {len(candidates)} candidates, {len(asked)} questions each, {failed} calls without a reply")
+    say(f"profile: {finish_ledger(place)}")
 
 
-async def _ask(params: Params, candidates: Sequence[Candidate], asked: list[str], journal: Journal) -> dict[Key, Reply]:
-    async with HttpPool(candidates, params.pool.limits) as pool:
+async def _ask(
+    params: Params, candidates: Sequence[Candidate], asked: list[str], journal: Journal, ledger: Ledger
+) -> dict[Key, Reply]:
+    async with HttpPool(candidates, params.pool.limits, ledger) as pool:
         await pool.check()
         with Progress("profile", total=len(candidates) * len(asked), unit="calls") as progress:
             return await ask_all(pool, asked, journal, progress)

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 
 from stages.shared.errors import ConflictError, IntegrityError
 from stages.shared.params import Params
-from stages.shared.pool import instruction
 from stages.shared.pool.candidate import Outcome, Reply
+from stages.shared.pool.setting import setting
 
 SYNC_EVERY_S = 0.5
 FILE = "replies.jsonl"
@@ -75,27 +75,9 @@ def close_run(folder: Path) -> None:
 
 
 def digest(params: Params, questions: list[str]) -> str:
-    """What the replies depend on: world, pool, how candidates are instructed, what is asked (16 hexadecimal digits).
-
-    Limits on time and concurrency are left out, so that an interrupted run may go on with others.
-    """
-    pool = params.pool.model_dump(mode="json", exclude={"time_scale", "limits"})
-    limits = params.pool.limits
-    asked = {
-        "world": params.world.model_dump(mode="json"),
-        "pool": pool,
-        "sampling": [limits.max_tokens, limits.temperature, limits.seed],
-        "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in _sources(params)],
-        "questions": questions,
-    }
+    """What the replies are: those of a setting to these questions (16 hexadecimal digits)."""
+    asked = {"setting": setting(params.pool, params.world), "questions": questions}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _sources(params: Params) -> list[Path]:
-    """The code that a reply depends on: the instruction, and in the sandbox the experts themselves."""
-    here = Path(instruction.__file__)
-    experts = sorted((here.parents[1] / "sandbox").glob("*.py")) if params.pool.kind == "sandbox" else []
-    return [here, *experts]
 
 
 def _replay(path: Path, handle: BinaryIO) -> Iterator[tuple[Key, Reply]]:

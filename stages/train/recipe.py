@@ -77,7 +77,8 @@ class Recipe:
         reads = {
             "policy": str(policy), "train": params.train.model_dump(exclude={"policy", "warm_start"}),
             "episode": params.episode.model_dump(), "reward": params.reward.model_dump(),
-            "pool": params.pool.model_dump(), "world": params.world.model_dump(),
+            "pool": params.pool.model_dump(exclude={"limits": {"budget", "deadline_s"}}),
+            "world": params.world.model_dump(),
         }  # fmt: skip
         files = [descriptors, training, validation]
         folder = self._folder("ppo", reads, files, (*SHARED, *GENERATION, "stages/train/ppo"))

@@ -36,6 +36,7 @@ from verl.workers.utils.padding import left_right_2_no_padding  # noqa: E402
 from stages.shared.files import write_json  # noqa: E402
 from stages.shared.network import Network  # noqa: E402
 from stages.shared.params import EpisodeParams, PoolLimits, RewardParams, TinyPolicy  # noqa: E402
+from stages.shared.pool.ledger import Place  # noqa: E402
 from stages.train.ppo.engine import CpuEngine, Tree  # noqa: E402
 from stages.train.ppo.job import VARIABLE, Job  # noqa: E402
 from stages.train.tiny.model import build_model  # noqa: E402
@@ -166,7 +167,7 @@ def main() -> None:
         model.save_pretrained(folder)
         words.save_pretrained(folder)
         job = Job(policy=folder, notes=folder, candidates=(), descriptors=(), limits=PoolLimits(), seed=0,
-                  episode=EpisodeParams(), reward=RewardParams())  # fmt: skip
+                  ledger=Place(folder, "train", "bench"), episode=EpisodeParams(), reward=RewardParams())  # fmt: skip
         os.environ[VARIABLE] = str(job.save(folder / "job.json"))
         dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=0, world_size=1)
         batch = make_batch(len(words))

@@ -13,6 +13,7 @@ import torch
 
 from stages.shared.errors import BudgetError, PipelineError
 from stages.shared.params import EpisodeParams, PoolLimits, RewardParams
+from stages.shared.pool.ledger import Place
 from stages.train.ppo.job import VARIABLE, Job
 from stages.train.ppo.resume import seal, whole_steps
 from stages.train.ppo.run import _failure
@@ -24,8 +25,8 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     from stages.train.ppo.trainer import Trainer
 
     job = Job(
-        policy=tmp_path, notes=tmp_path, candidates=(), descriptors=(), limits=PoolLimits(), episode=EpisodeParams(),
-        reward=RewardParams(), seed=0,
+        policy=tmp_path, notes=tmp_path, candidates=(), descriptors=(), limits=PoolLimits(),
+        ledger=Place(tmp_path, "train", "s"), episode=EpisodeParams(), reward=RewardParams(), seed=0,
     )  # fmt: skip
     monkeypatch.setenv(VARIABLE, str(job.save(tmp_path / "job.json")))
     earlier = tmp_path / "checkpoints" / "global_step_2"

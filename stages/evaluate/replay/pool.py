@@ -19,6 +19,8 @@ from stages.shared.entry import Workspace, fresh_since
 from stages.shared.params import Params
 from stages.shared.pool.candidate import Candidate, Pool, Reply
 from stages.shared.pool.client import HttpPool
+from stages.shared.pool.ledger import FOLDER, Place, finish_ledger, open_ledger
+from stages.shared.pool.setting import setting
 from stages.shared.progress import say
 
 
@@ -28,14 +30,16 @@ async def replaying(params: Params, workspace: Workspace, candidates: Sequence[C
 
     Says at the end how much of it was replayed.
     """
-    since, prints = fresh_since(), fingerprints(params, candidates)
-    with open_record(workspace.replies) as record:
-        async with HttpPool(candidates, params.pool.limits) as http:
+    since, prints, limits = fresh_since(), fingerprints(params, candidates), params.pool.limits
+    place = Place(workspace.runs(FOLDER), "evaluate", setting(params.pool, params.world), since=since or 0.0)
+    with open_record(workspace.replies) as record, open_ledger(place, limits.budget) as ledger:
+        async with HttpPool(candidates, limits, ledger) as http:
             pool = RecordedPool(http, record, params, prints)
             if since is not None:
                 await pool.renew(since)
             yield RememberingPool(pool)
             say(f"evaluate: {pool.tally}.")
+    say(f"evaluate: {finish_ledger(place)}")
 
 
 class CheckedPool(Pool, Protocol):

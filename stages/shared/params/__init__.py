@@ -15,6 +15,7 @@ from stages.shared.params.ingest import (
 from stages.shared.params.pool import (
     ApiCandidate,
     ApiPool,
+    Budget,
     Expert,
     LocalModel,
     LocalPool,
@@ -44,6 +45,7 @@ __all__ = [
     "RECORDS_METHODS",
     "ApiCandidate",
     "ApiPool",
+    "Budget",
     "Dataset",
     "EpisodeParams",
     "EvaluateParams",

@@ -59,10 +59,36 @@ class ApiCandidate(Section):
     key_env: str | None = None
     """Environment variable that holds the API key."""
     price: PositiveFloat
+    """USD per 1M completion tokens; a candidate without it is refused."""
     prompt_price: Annotated[float, Field(ge=0)]
+    """USD per 1M prompt tokens; a candidate without it is refused."""
     seen: bool = True
     summary: str = ""
     """What the provider says of it, for a prose prompt."""
+    priced: str = ""
+    """Where and when the prices were read, for the reader: `together.ai/pricing, 2026-08-01`."""
+    answers_as: tuple[str, ...] = ()
+    """Other model ids that the API may name in its answers; one that it names unasked counts as swapped."""
+    private: bool = False
+    """Whether base_url may be a private address, as of a server in this network; this machine itself always may."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Sent with every call; no secrets, which belong into key_env's variable."""
+
+
+Usd = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Budget(Section):
+    """What calls may cost at most, USD; null sets no limit. A call that may not fit is not made."""
+
+    run: Usd | None = None
+    """One `pointsman run`, all its stages."""
+    stage: Usd | None = None
+    """One stage until it is finished, interruptions included."""
+    candidate: Usd | None = None
+    """Each candidate in one stage, likewise."""
+    day: Usd | None = None
+    """Everything of one day, UTC."""
 
 
 class PoolLimits(Section):
@@ -71,11 +97,14 @@ class PoolLimits(Section):
     concurrency: PositiveInt = 32
     timeout_s: PositiveFloat = 60.0
     """Of one attempt, seconds."""
+    deadline_s: PositiveFloat = 300.0
+    """Of one call with all its attempts and the pauses between them, seconds."""
     attempts: PositiveInt = 4
     max_tokens: PositiveInt = 512
     """Completion tokens asked of a candidate at most."""
     temperature: Annotated[float, Field(ge=0)] = 0.0
     seed: int = 42
+    budget: Budget = Budget()
 
 
 class SandboxPool(Section):

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from stages.shared.pool.candidate import Candidate, Outcome, Reply
@@ -26,23 +26,27 @@ class Attempt:
     again: bool = False
     wait_s: float | None = None
     """Seconds that the provider asks to wait."""
+    certain: bool = True
+    """Whether the token counts are what the provider charges; False where its answer did not arrive whole."""
+    served: str = ""
+    """The model that the provider says it was, where that is another than was asked for."""
 
 
-def again(outcome: Outcome, detail: str, wait_s: float | None = None) -> Attempt:
+def again(outcome: Outcome, detail: str, wait_s: float | None = None, *, certain: bool = True) -> Attempt:
     """A failure that may pass."""
-    return Attempt(Reply("", outcome, detail=detail), again=True, wait_s=wait_s)
+    return Attempt(Reply("", outcome, detail=detail), again=True, wait_s=wait_s, certain=certain)
 
 
-def refusal(outcome: Outcome, detail: str) -> Attempt:
+def refusal(outcome: Outcome, detail: str, *, certain: bool = True) -> Attempt:
     """A failure that will not pass by trying again."""
-    return Attempt(Reply("", outcome, detail=detail))
+    return Attempt(Reply("", outcome, detail=detail), certain=certain)
 
 
 def completion(status: int, headers: Mapping[str, str], body: bytes, candidate: Candidate) -> Attempt:
     """What a response to a chat completion means. Total: never raises, whatever the body holds."""
     document = _document(body)
     if status == 200:
-        return _read(document, _processing_s(headers))
+        return _read(document, _processing_s(headers), candidate)
     detail = f"HTTP {status}"
     if status == 402 or _error(document).get("code") == "insufficient_quota":
         return refusal(Outcome.OUT_OF_CREDIT, f"{detail}: no credit left")
@@ -51,7 +55,7 @@ def completion(status: int, headers: Mapping[str, str], body: bytes, candidate: 
     if status == 408:
         return again(Outcome.TIMED_OUT, detail)
     if status >= 500:
-        return again(Outcome.UNREACHABLE, detail, retry_after_s(headers))
+        return again(Outcome.UNREACHABLE, detail, retry_after_s(headers), certain=status != 504)
     if status in (401, 403):
         return refusal(Outcome.UNREACHABLE, f"{detail}: refuses the key in {candidate.key_env or '(no key_env set)'}")
     said = redacted(str(_error(document).get("message", "")), candidate)[:_LONGEST_DETAIL]
@@ -70,17 +74,21 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _read(document: Any, latency_s: float) -> Attempt:
+def _read(document: Any, latency_s: float, candidate: Candidate) -> Attempt:
     """A 200. Its tokens are counted even where the rest is unusable, since they are paid for."""
     usage = _usage(document)
     choice = _choice(document)
+    served = _served(document, candidate)
+    if served:
+        return replace(_malformed(f"the reply of another model: {served}", usage, latency_s), served=served)
     if choice is None:
         return _malformed("a response without a message", usage, latency_s)
     content, refused = choice["message"].get("content"), choice["message"].get("refusal")
     if not isinstance(content, str | None) or not isinstance(refused, str | None):
         return _malformed("a message that is no text", usage, latency_s)
     if usage is None:
-        return refusal(Outcome.MALFORMED, "a response without token counts, whose cost nobody can tell")
+        detail = "a response without token counts, whose cost nobody can tell"
+        return refusal(Outcome.MALFORMED, detail, certain=False)
     finish = choice.get("finish_reason")
     outcome = Outcome.REFUSED if refused else _FINISHES.get(finish if isinstance(finish, str) else "", Outcome.ANSWERED)
     text = (content or refused or "").encode("utf-8", "replace").decode("utf-8")
@@ -88,7 +96,25 @@ def _read(document: Any, latency_s: float) -> Attempt:
 
 
 def _malformed(detail: str, usage: tuple[int, int] | None, latency_s: float) -> Attempt:
-    return Attempt(Reply("", Outcome.MALFORMED, *(usage or (0, 0)), latency_s=latency_s, detail=detail), again=True)
+    reply = Reply("", Outcome.MALFORMED, *(usage or (0, 0)), latency_s=latency_s, detail=detail)
+    return Attempt(reply, again=True, certain=usage is not None)
+
+
+def _served(document: Any, candidate: Candidate) -> str:
+    """The model that a response names, where it cannot be the one asked for; "" otherwise.
+
+    Providers answer to `gpt-4o` as `gpt-4o-2024-08-06`, and to `…-latest` likewise: one name may go on where the other
+    ends. Whatever `Candidate.answers_as` lists is fine too.
+    """
+    named = document.get("model") if isinstance(document, dict) else None
+    if not isinstance(named, str) or not named or named in candidate.answers_as:
+        return ""
+    one, other = (_stem(name) for name in (candidate.model, named))
+    return "" if one.startswith(other) or other.startswith(one) else named[:_LONGEST_DETAIL]
+
+
+def _stem(model: str) -> str:
+    return model.rpartition("/")[2].casefold().removesuffix("-latest")
 
 
 def _document(body: bytes) -> Any:

@@ -21,6 +21,12 @@ class Candidate:
     key_env: str | None = None
     system: str = ""
     summary: str = ""
+    answers_as: tuple[str, ...] = ()
+    """Other model ids that its answers may carry, see `stages.shared.pool.attempt`."""
+    private: bool = False
+    """Whether it may live at a private address."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Names and values sent with every call."""
 
 
 class Outcome(StrEnum):

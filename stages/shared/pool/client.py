@@ -1,13 +1,18 @@
-"""Candidates over HTTP: OpenAI chat completions, with limits, retries and typed outcomes."""
+"""Candidates over HTTP: OpenAI chat completions, with limits, retries, a ledger and typed outcomes."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import logging
 import random
 import time
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 
 import aiohttp
@@ -15,9 +20,14 @@ import aiohttp
 from stages.shared.errors import ConfigurationError, TransientError
 from stages.shared.params import PoolLimits
 from stages.shared.pool.attempt import Attempt, again, completion, refusal
+from stages.shared.pool.breaker import Breaker
 from stages.shared.pool.candidate import Candidate, Outcome, Reply
-from stages.shared.pool.endpoint import authorization, proxy_for, url, where
+from stages.shared.pool.endpoint import Resolver, authorization, proxy_for, url, where
+from stages.shared.pool.flight import SingleFlight
 from stages.shared.pool.instruction import candidate_message
+from stages.shared.pool.ledger import Hold, Ledger
+from stages.shared.pool.money import tariff
+from stages.shared.pool.pace import Pace
 
 _LONGEST_BODY = 1 << 20
 _FIRST_PAUSE_S = 0.25
@@ -25,19 +35,59 @@ _LONGEST_PAUSE_S = 30.0
 _LOG = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Line:
+    """What calls to one candidate go through, one after the other."""
+
+    candidate: Candidate
+    breaker: Breaker
+    share: asyncio.Semaphore
+    """The places that one candidate may take."""
+    pace: Pace
+    """Of its provider."""
+
+
+@dataclass
+class Call:
+    """One question to one candidate, on its way."""
+
+    line: Line
+    body: bytes
+    key: str
+    """What is asked, digested; the same for the same question."""
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """What the provider may know an attempt by that it has answered already."""
+    deadline: float = 0.0
+    """On the clock of time.monotonic; set when the first attempt begins."""
+
+    def left_s(self) -> float:
+        """Seconds to the deadline."""
+        return self.deadline - time.monotonic()
+
+
 class HttpPool:
     """A `Pool` whose candidates answer on OpenAI-compatible endpoints; belongs to the event loop that first uses it.
 
     Each attempt holds one of `limits.concurrency` places, of which one candidate may take half, so that a slow one
-    does not hold up the others. Nobody holds a place while waiting to try again.
+    does not hold up the others. Nobody holds a place while waiting to try again. With a ledger, no call is made that is
+    not in it, and none that it has the answer to; asked at temperature 0, the same question is under way only once.
     """
 
-    def __init__(self, candidates: Sequence[Candidate], limits: PoolLimits) -> None:
+    def __init__(self, candidates: Sequence[Candidate], limits: PoolLimits, ledger: Ledger | None = None) -> None:
+        """Raises ConfigurationError for a candidate whose price is unknown."""
         self._candidates = {candidate.name: candidate for candidate in candidates}
-        self._limits = limits
+        self._tariffs = {candidate.name: tariff(candidate) for candidate in candidates}
+        self._limits, self._ledger = limits, ledger
         self._places = asyncio.Semaphore(limits.concurrency)
         share = limits.concurrency if len(candidates) == 1 else max(1, limits.concurrency // 2)
-        self._shares = {name: asyncio.Semaphore(share) for name in self._candidates}
+        providers = {(item.base_url, item.key_env): Pace(limits.concurrency) for item in candidates}
+        self._lines = {
+            item.name: Line(
+                item, Breaker(limits.deadline_s), asyncio.Semaphore(share), providers[item.base_url, item.key_env]
+            )
+            for item in candidates
+        }
+        self._flights = SingleFlight()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> HttpPool:
@@ -62,17 +112,20 @@ class HttpPool:
     async def ask(self, name: str, query: str) -> Reply:
         """Ask one candidate; what the network or the provider did wrong is in the outcome, and in the log.
 
-        Tokens are summed over every attempt that reported some. Raises ConfigurationError on a name it does not have.
+        Tokens are summed over every attempt that reported some. Raises ConfigurationError on a name it does not have,
+        BudgetError when the ledger has no money left for the call.
         """
-        candidate = self._candidates.get(name)
-        if candidate is None:
+        line = self._lines.get(name)
+        if line is None:
             raise ConfigurationError(
                 f"the pool has no candidate {name!r}; it has {', '.join(sorted(self._candidates))}"
             )
-        reply = await self._try(candidate, query)
-        if reply.outcome.is_failure:
-            _LOG.warning("%s: %s after %d attempts: %s", name, reply.outcome, reply.attempts, reply.detail)
-        return reply
+        body = self._body(line.candidate, query)
+        call = Call(line, body, hashlib.sha256(name.encode() + b"\n" + body).hexdigest()[:32])
+        if self._limits.temperature:
+            return await self._make(call)
+        known = self._ledger.answer(call.key) if self._ledger else None
+        return known or await self._flights.share(call.key, partial(self._make, call))
 
     async def check(self) -> None:
         """See that every endpoint answers and every key is there and taken, before anything is paid for.
@@ -83,56 +136,102 @@ class HttpPool:
         endpoints = {(item.base_url, item.key_env): item for item in self._candidates.values()}
         await asyncio.gather(*(self._check(candidate) for candidate in endpoints.values()))
 
-    async def _try(self, candidate: Candidate, query: str) -> Reply:
+    async def _make(self, call: Call) -> Reply:
+        breaker, name, began = call.line.breaker, call.line.candidate.name, time.monotonic()
+        if not await breaker.enter():
+            return Reply("", Outcome.UNREACHABLE, attempts=0, detail="has been down for long; not tried")
+        reply = await self._try(call)
+        if reply.outcome.is_failure:
+            breaker.failed(began)
+            _LOG.warning("%s: %s after %d attempts: %s", name, reply.outcome, reply.attempts, reply.detail)
+        else:
+            breaker.answered()
+        return reply
+
+    async def _try(self, call: Call) -> Reply:
         prompt_tokens = completion_tokens = number = 0
         while True:
-            attempt = await self._placed(candidate, query)
+            attempt = await self._placed(call)
             number += 1
             prompt_tokens += attempt.reply.prompt_tokens
             completion_tokens += attempt.reply.completion_tokens
-            if not attempt.again or number >= self._limits.attempts:
+            pause_s = _pause_s(number, attempt.wait_s)
+            if not attempt.again or number >= self._limits.attempts or pause_s >= call.left_s():
                 return replace(
                     attempt.reply,
                     prompt_tokens=prompt_tokens,
                     completion_tokens=completion_tokens,
                     attempts=number,
                 )
-            await asyncio.sleep(_pause_s(number, attempt.wait_s))
+            if attempt.certain:
+                call.id = uuid.uuid4().hex
+            await asyncio.sleep(pause_s)
 
-    async def _placed(self, candidate: Candidate, query: str) -> Attempt:
-        async with self._shares[candidate.name], self._places:
-            return await self._attempt(candidate, query)
+    async def _placed(self, call: Call) -> Attempt:
+        """One attempt in a place of its own, written down before and after."""
+        line = call.line
+        async with line.share, line.pace.place(), self._places:
+            call.deadline = call.deadline or time.monotonic() + self._limits.deadline_s
+            began = time.monotonic()
+            async with self._held(call) as hold:
+                attempt = await self._attempt(call)
+                if hold is not None:
+                    hold.settle(attempt)
+        if attempt.reply.outcome is Outcome.RATE_LIMITED:
+            line.pace.limited(began, min(attempt.wait_s or 0.0, _LONGEST_PAUSE_S))
+        elif not attempt.reply.outcome.is_failure:
+            line.pace.answered()
+        return attempt
 
-    async def _attempt(self, candidate: Candidate, query: str) -> Attempt:
+    def _held(self, call: Call) -> AbstractAsyncContextManager[Hold | None]:
+        if self._ledger is None:
+            return nullcontext()
+        name = call.line.candidate.name
+        charged = self._tariffs[name]
+        most = charged.most(len(call.body), self._limits.max_tokens)
+        return self._ledger.attempt(name, call.key, call.id, most, charged)
+
+    async def _attempt(self, call: Call) -> Attempt:
         began = time.perf_counter()
+        candidate, patience_s = call.line.candidate, min(self._limits.timeout_s, max(0.001, call.left_s()))
         try:
-            attempt = await self._post(candidate, query)
+            attempt = await self._post(call, patience_s)
         except TimeoutError:
-            attempt = again(Outcome.TIMED_OUT, f"no reply within {self._limits.timeout_s:g} s")
+            attempt = again(Outcome.TIMED_OUT, f"no reply within {patience_s:.3g} s", certain=False)
         except ConfigurationError as error:
             attempt = refusal(Outcome.UNREACHABLE, str(error))
-        except (aiohttp.ClientError, OSError) as error:
+        except aiohttp.ClientConnectorError as error:
             attempt = again(Outcome.UNREACHABLE, f"{where(candidate)}: {type(error).__name__}")
+        except (aiohttp.ClientError, OSError) as error:
+            attempt = again(Outcome.UNREACHABLE, f"{where(candidate)}: {type(error).__name__}", certain=False)
         if attempt.reply.latency_s:
             return attempt
         return replace(attempt, reply=replace(attempt.reply, latency_s=time.perf_counter() - began))
 
-    async def _post(self, candidate: Candidate, query: str) -> Attempt:
+    async def _post(self, call: Call, patience_s: float) -> Attempt:
+        candidate = call.line.candidate
         async with self._open().post(
             url(candidate, "chat/completions"),
-            json=self._body(candidate, query),
-            headers=authorization(candidate),
+            data=call.body,
+            headers={
+                **dict(candidate.headers),
+                **authorization(candidate),
+                "Content-Type": "application/json",
+                "Idempotency-Key": call.id,
+            },
             proxy=proxy_for(candidate),
             allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=patience_s),
         ) as response:
             body = await _bounded(response)
             if body is None:
-                return refusal(Outcome.MALFORMED, f"a response of more than {_LONGEST_BODY} bytes")
+                detail = f"a response of more than {_LONGEST_BODY} bytes"
+                return refusal(Outcome.MALFORMED, detail, certain=False)
             return completion(response.status, response.headers, body, candidate)
 
-    def _body(self, candidate: Candidate, query: str) -> dict[str, object]:
+    def _body(self, candidate: Candidate, query: str) -> bytes:
         system = [{"role": "system", "content": candidate.system}] if candidate.system else []
-        return {
+        request = {
             "model": candidate.model,
             "messages": [*system, {"role": "user", "content": candidate_message(query)}],
             "temperature": self._limits.temperature,
@@ -140,6 +239,7 @@ class HttpPool:
             "seed": self._limits.seed,
             "max_tokens": self._limits.max_tokens,
         }
+        return json.dumps(request).encode()
 
     async def _check(self, candidate: Candidate) -> None:
         place, wait_s = where(candidate), 0.0
@@ -173,7 +273,7 @@ class HttpPool:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=self._limits.timeout_s),
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, resolver=Resolver(self._candidates.values())),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session

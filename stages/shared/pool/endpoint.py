@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 import urllib.request
+from collections.abc import Iterable
 from urllib.parse import SplitResult, urlsplit
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import DefaultResolver
 
 from stages.shared.errors import ConfigurationError
 from stages.shared.pool.candidate import Candidate
@@ -53,6 +58,48 @@ def redacted(text: str, candidate: Candidate) -> str:
     return text.replace(key, "***") if key else text
 
 
+class Resolver(AbstractResolver):
+    """Finds addresses as ever, but no private one for a public candidate, whatever its name server says."""
+
+    def __init__(self, candidates: Iterable[Candidate]) -> None:
+        self._found: AbstractResolver = DefaultResolver()
+        self._guarded = {_host(item): item.name for item in candidates if not item.private}
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """See aiohttp's. Raises ConfigurationError for a private address."""
+        found = await self._found.resolve(host, port, family)
+        for result in found if host in self._guarded else []:
+            _check_address(result["host"], self._guarded[host])
+        return found
+
+    async def close(self) -> None:
+        """See aiohttp's."""
+        await self._found.close()
+
+
+def _host(candidate: Candidate) -> str:
+    """Of the address; "" where that is none."""
+    try:
+        return urlsplit(candidate.base_url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _check_address(host: str, name: str) -> None:
+    """Raises ConfigurationError for an address of a network that is not the public one; this machine is fine."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return
+    address = getattr(address, "ipv4_mapped", None) or address
+    if not (address.is_global or address.is_loopback) or address.is_multicast:
+        raise ConfigurationError(
+            f"the base_url of {name} is at {address}, a private address: if that is meant, give it `private: true`"
+        )
+
+
 def _parts(candidate: Candidate) -> SplitResult:
     """Raises ConfigurationError, which does not show the address: it may hold a password."""
     try:
@@ -64,6 +111,8 @@ def _parts(candidate: Candidate) -> SplitResult:
         raise ConfigurationError(f"the base_url of {candidate.name} is no address; write it as https://host/v1")
     if parts.username is not None:
         raise ConfigurationError(f"the base_url of {candidate.name} holds a user; put the key into key_env's variable")
+    if not candidate.private:
+        _check_address(parts.hostname or "", candidate.name)
     return parts
 
 

@@ -57,6 +57,9 @@ def api_candidates(pool: ApiPool) -> tuple[Candidate, ...]:
             seen=item.seen,
             key_env=item.key_env,
             summary=item.summary,
+            answers_as=item.answers_as,
+            private=item.private,
+            headers=tuple(item.headers.items()),
         )
         for item in pool.candidates
     )

@@ -15,6 +15,7 @@ from stages.shared.episode.prompt import chat_ids
 from stages.shared.episode.types import Episode, Generate, Generation
 from stages.shared.policy import load_tokenizer
 from stages.shared.pool.client import HttpPool
+from stages.shared.pool.ledger import Ledger
 from stages.train.ppo.columns import parse_roster
 from stages.train.ppo.exchange import ExchangeClient
 from stages.train.ppo.job import Job
@@ -86,7 +87,8 @@ class EpisodeWorker(AgentLoopWorker):
         torch.set_num_threads(1)
         self._words = load_tokenizer(self._job.policy)
         self._descriptors = {descriptor.name: descriptor for descriptor in self._job.descriptors}
-        self._pool = HttpPool(self._job.candidates, self._job.limits)
+        ledger = Ledger(self._job.ledger, self._job.limits.budget)
+        self._pool = HttpPool(self._job.candidates, self._job.limits, ledger)
         in_batches = self.rollout_config.name == ROLLOUT
         self._server: LlmServer = ExchangeClient(self._find_server) if in_batches else self.llm_client
 

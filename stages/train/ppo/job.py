@@ -11,6 +11,7 @@ from stages.shared.errors import ConfigurationError
 from stages.shared.files import write_text
 from stages.shared.params import EpisodeParams, PoolLimits, RewardParams
 from stages.shared.pool.candidate import Candidate, Descriptor
+from stages.shared.pool.ledger import Place
 
 VARIABLE = "POINTSMAN_TRAINING_JOB"
 
@@ -28,6 +29,8 @@ class Job(BaseModel):
     """Those that training may call."""
     descriptors: tuple[Descriptor, ...]
     limits: PoolLimits
+    ledger: Place
+    """Where every worker writes what it pays for."""
     episode: EpisodeParams
     reward: RewardParams
     seed: int

@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.shared.entry import Workspace
 from stages.shared.errors import IntegrityError
 from stages.shared.files import write_json
 from stages.shared.params import Params
 from stages.shared.policy import load_tokenizer
 from stages.shared.pool.candidate import Candidate, Descriptor
 from stages.shared.pool.client import HttpPool
+from stages.shared.pool.ledger import FOLDER, Place, finish_ledger
 from stages.shared.pool.serving import serve
+from stages.shared.pool.setting import setting
+from stages.shared.progress import say
 from stages.shared.questions import Question
 from stages.shared.sandbox.lexicon import CANDIDATE_NAMES
 from stages.train.ppo.checkpoint import best_step
@@ -49,12 +53,14 @@ def ppo(params: Params, policy: Path, inputs: Inputs, folder: Path, state: Path)
     checkpoints, done = folder / "checkpoints", folder / DONE
     if not (done.exists() and sealed_steps(checkpoints)):
         rows = _write(params, policy, inputs, folder)
+        ledger = Place(Workspace(state.resolve().parent).runs(FOLDER), "train", setting(params.pool, params.world))
         with serve(params.pool, params.world, state) as candidates:
             seen = tuple(candidate for candidate in candidates if candidate.seen)
             asyncio.run(_check(seen, params))
-            job = _job(params, policy, inputs, seen, folder)
+            job = _job(params, policy, inputs, seen, folder, ledger)
             train(params, job, *rows, log=state / "logs" / "train.log")
         write_json(done, {"steps": params.train.ppo.steps})
+        say(f"train: {finish_ledger(ledger)}")
     return best_step(read_records(folder), checkpoints)
 
 
@@ -85,12 +91,12 @@ async def _check(candidates: Sequence[Candidate], params: Params) -> None:
         await pool.check()
 
 
-def _job(params: Params, policy: Path, inputs: Inputs, seen: tuple[Candidate, ...], folder: Path) -> Job:
+def _job(params: Params, policy: Path, inputs: Inputs, seen: tuple[Candidate, ...], folder: Path, ledger: Place) -> Job:
     unknown = sorted({known.name for known in inputs.descriptors} - {candidate.name for candidate in seen})
     if unknown:
         raise IntegrityError(f"measured but not in the pool: {', '.join(unknown)}; run the profile stage again")
     return Job(
         policy=policy.resolve(), notes=folder.resolve(), candidates=seen, descriptors=tuple(inputs.descriptors),
-        limits=params.pool.limits, episode=params.episode, reward=params.reward, seed=params.train.seed,
+        limits=params.pool.limits, ledger=ledger, episode=params.episode, reward=params.reward, seed=params.train.seed,
         threads=threads(), keep=params.train.ppo.keep,
     )  # fmt: skip

@@ -273,9 +273,9 @@ async def test_nobody_is_there(unused_tcp_port: int) -> None:
 async def test_places_are_bounded_in_all_and_for_each_candidate(provider: Provider) -> None:
     provider.script = [slow(0.02)]
     async with HttpPool([provider.candidate("A"), provider.candidate("B")], limits(concurrency=4)) as pool:
-        await asyncio.gather(*(pool.ask("A", "q") for _ in range(10)))
+        await asyncio.gather(*(pool.ask("A", f"q{number}") for number in range(10)))
         assert provider.most_inside == 2
-        await asyncio.gather(*(pool.ask(name, "q") for name in "AB" * 8))
+        await asyncio.gather(*(pool.ask(name, f"q{number}") for number, name in enumerate("AB" * 8)))
         assert provider.most_inside == 4
 
 

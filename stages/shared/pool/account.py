@@ -1,0 +1,69 @@
+"""What has been spent and what is held back, by run, stage, candidate and day, and whether another call fits."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from stages.shared.params.pool import Budget
+from stages.shared.pool.journal import Row
+from stages.shared.pool.money import dollars, picos
+
+Scope = tuple[str, str]
+"""What a budget is about, and which one: ("candidate", "Arlix")."""
+
+
+@dataclass
+class Sum:
+    """Picos of one scope."""
+
+    spent: int = 0
+    """Charged by providers."""
+    held: int = 0
+    """Held back at most: for calls under way, and for those of which nobody knows whether they were charged."""
+
+
+@dataclass
+class Account:
+    """Fed with the ledger's rows, in any order of files; knows every sum that a budget may speak of."""
+
+    stage: str
+    sums: dict[Scope, Sum] = field(default_factory=lambda: defaultdict(Sum))
+    _open: dict[str, tuple[list[Scope], int]] = field(default_factory=dict)
+
+    def began(self, row: Row, own: bool) -> None:
+        """An attempt was begun, in this stage's journal or in another's."""
+        scopes = list(self._scopes(row, own))
+        for scope in scopes:
+            self.sums[scope].held += row["most"]
+        self._open[row["begin"]] = scopes, row["most"]
+
+    def ended(self, row: Row) -> None:
+        """An attempt ended; what it cost is null where nobody knows, and then the most stays held back."""
+        scopes, most = self._open.pop(row["end"], ([], 0))
+        if row["cost"] is None:
+            return
+        for scope in scopes:
+            self.sums[scope].held -= most
+            self.sums[scope].spent += row["cost"]
+
+    def shortage(self, budget: Budget, row: Row) -> str | None:
+        """Which budget an attempt would break, in words; None where it fits."""
+        limits = budget.model_dump()
+        for scope in self._scopes(row, own=True):
+            limit, known = limits[scope[0]], self.sums[scope]
+            if limit is not None and known.spent + known.held + row["most"] > picos(limit):
+                return (
+                    f"pool.limits.budget.{scope[0]} is {limit:g} USD for {scope[1]}: {dollars(known.spent)} is spent, "
+                    f"{dollars(known.held)} held for calls whose cost is not known yet, "
+                    f"and a call to {row['candidate']} may take {dollars(row['most'])}"
+                )
+        return None
+
+    def _scopes(self, row: Row, own: bool) -> Iterator[Scope]:
+        yield "run", row["run"]
+        yield "day", row["at"][:10]
+        if own:
+            yield "stage", self.stage
+            yield "candidate", row["candidate"]

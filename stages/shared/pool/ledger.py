@@ -1,0 +1,261 @@
+"""Every attempt at a paid call, written down before it is made and after it ended, with what was paid for.
+
+A run of a stage writes one journal under .pointsman; begun again after a crash it goes on with the same one, so that an
+answer that was paid for is read there, and not paid for again. Budgets reserve the most that a call may cost before it
+is made, and settle when it has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from stages.shared.errors import BudgetError, IntegrityError
+from stages.shared.params.pool import Budget
+from stages.shared.pool.account import Account
+from stages.shared.pool.attempt import Attempt
+from stages.shared.pool.candidate import Outcome, Reply
+from stages.shared.pool.journal import Journal, Row, locked
+from stages.shared.pool.money import Tariff, dollars
+
+RUN = "POINTSMAN_RUN"
+"""The environment variable that names the run of the pipeline that a stage belongs to."""
+FOLDER = "ledger"
+SYNC_S = 0.2
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which journal: whose stage, and what its answers depend on beside the question itself."""
+
+    folder: Path
+    stage: str
+    setting: str
+    """A digest of pool, world and instructions: answers of one setting are good in no other."""
+    run: str = field(default_factory=lambda: os.environ.get(RUN) or uuid.uuid4().hex[:12])
+    since: float = 0.0
+    """Answers from before are not used again, seconds since 1970."""
+
+
+@dataclass
+class Hold:
+    """Money held back for one attempt."""
+
+    id: str
+    tariff: Tariff
+    settled: Row | None = None
+
+    def settle(self, attempt: Attempt) -> None:
+        """Note how the attempt ended. What was charged is None where the provider's answer did not arrive whole."""
+        reply = attempt.reply
+        cost = self.tariff.cost(reply.prompt_tokens, reply.completion_tokens) if attempt.certain else None
+        self.settled = {"end": self.id, "cost": cost, "at": _now(), "reply": asdict(reply)}
+        if attempt.served:
+            self.settled["served"] = attempt.served
+
+
+class Ledger:
+    """The journal of one stage, open in one process; several processes may have it open at once.
+
+    What is written survives SIGKILL at once, and a power cut after `SYNC_S` seconds. Raises IntegrityError for a
+    journal that was tampered with.
+    """
+
+    def __init__(self, place: Place, budget: Budget) -> None:
+        self._place, self._budget = place, budget
+        self._account = Account(place.stage)
+        self._answers: dict[str, tuple[int, int]] = {}
+        self._calls: dict[str, str] = {}
+        self._live: set[str] = set()
+        self._waiting: list[asyncio.Future[None]] = []
+        self._number, self._writer = 0, uuid.uuid4().hex[:8]
+        self._due = False
+        self._closing = threading.Lock()
+        self.reused = 0
+        place.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(place.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        with locked(self._lock):
+            self._path = _unfinished(place)
+            self._journal: Journal | None = Journal(self._path, self._hear)
+            self._journal.catch_up()
+        self._others: dict[Path, Journal] = {}
+
+    def answer(self, call: str) -> Reply | None:
+        """The answer to a call that was paid for before, None where there is none."""
+        found = self._answers.get(call)
+        if found is None:
+            return None
+        self.reused += 1
+        row = self._open.at(*found)["reply"]
+        return Reply(**{**row, "outcome": Outcome(row["outcome"])})
+
+    @asynccontextmanager
+    async def attempt(self, candidate: str, call: str, key: str, most: int, tariff: Tariff) -> AsyncIterator[Hold]:
+        """Hold back the most that an attempt may cost while the block makes it; `Hold.settle` says how it ended.
+
+        `call` is what is asked, `key` what the provider is told to know the attempt by, `most` is in picos.
+        A block that ends without that was interrupted: the money stays held back. Waits while calls under way hold what
+        this one needs. Raises BudgetError when they do not free enough.
+        """
+        row = {"candidate": candidate, "call": call, "key": key, "most": most}
+        hold = Hold(await self._reserved(row), tariff)
+        try:
+            yield hold
+        finally:
+            self._live.discard(hold.id)
+            if hold.settled is not None:
+                with locked(self._lock):
+                    self._open.append(hold.settled)
+                self._sync_soon()
+            for future in self._waiting:
+                if not future.done():
+                    future.set_result(None)
+            self._waiting.clear()
+
+    def told(self) -> str:
+        """What this run of the stage came to, for a person."""
+        known = self._account.sums["stage", self._place.stage]
+        held = f", at most {dollars(known.held)} more for calls that broke off" if known.held else ""
+        reused = f"; {self.reused} answers used again" if self.reused else ""
+        return f"{dollars(known.spent)} paid to candidates{held}{reused}"
+
+    @property
+    def spent(self) -> int:
+        """Picos charged in this stage, interruptions included."""
+        return self._account.sums["stage", self._place.stage].spent
+
+    @property
+    def held(self) -> int:
+        """Picos held back in this stage."""
+        return self._account.sums["stage", self._place.stage].held
+
+    def finish(self) -> None:
+        """Write that nothing follows; see `finish_ledger`."""
+        with locked(self._lock):
+            self._open.append({"finished": _now()})
+
+    def close(self) -> None:
+        """Put everything on the disk and let go."""
+        with self._closing:
+            journal, self._journal = self._journal, None
+            if journal is not None:
+                journal.close()
+                os.close(self._lock)
+        for other in self._others.values():
+            other.close()
+        self._others.clear()
+
+    async def _reserved(self, asked: Row) -> str:
+        """Write the beginning of an attempt down once there is money for it; its number."""
+        self._number += 1
+        row = {"begin": f"{self._writer}-{self._number}", "run": self._place.run, "at": _now(), **asked}
+        while (shortage := self._reserve(row)) is not None:
+            if not self._live:
+                raise BudgetError(f"{shortage}; raise it and run again: what was paid for is kept")
+            self._waiting.append(future := asyncio.get_running_loop().create_future())
+            await future
+        self._sync_soon()
+        return str(row["begin"])
+
+    def _reserve(self, row: Row) -> str | None:
+        with locked(self._lock):
+            self._open.catch_up()
+            if self._budget.run is not None or self._budget.day is not None:
+                self._look_at_others()
+            shortage = self._account.shortage(self._budget, row)
+            if shortage is None:
+                self._open.append(row)
+                self._live.add(row["begin"])
+            return shortage
+
+    def _look_at_others(self) -> None:
+        """What other stages spent of the same run, and on this day."""
+        for path in self._place.folder.glob("*.jsonl"):
+            if path != self._path and path not in self._others:
+                self._others[path] = Journal(path, partial(self._count, False))
+        for journal in self._others.values():
+            journal.catch_up()
+
+    def _hear(self, row: Row, place: int, length: int) -> None:
+        self._count(True, row, place, length)
+        if "begin" in row:
+            self._calls[row["begin"]] = row["call"]
+        elif "end" in row:
+            call = self._calls.pop(row["end"], None)
+            fresh = datetime.fromisoformat(row["at"]).timestamp() >= self._place.since
+            if call is not None and fresh and not Outcome(row["reply"]["outcome"]).is_failure:
+                self._answers[call] = place, length
+
+    def _count(self, own: bool, row: Row, place: int, length: int) -> None:
+        try:
+            if "begin" in row:
+                self._account.began(row, own)
+            elif "end" in row:
+                self._account.ended(row)
+        except (KeyError, TypeError) as error:
+            raise IntegrityError(f"{self._place.folder}: not a row of ours: {row}; remove that line") from error
+
+    @property
+    def _open(self) -> Journal:
+        assert self._journal is not None, "the ledger is closed"
+        return self._journal
+
+    def _sync_soon(self) -> None:
+        """One fsync for everything that is written within `SYNC_S`, in a thread."""
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_later(SYNC_S, self._start_sync)
+
+    def _start_sync(self) -> None:
+        self._due = False
+        asyncio.get_running_loop().run_in_executor(None, self._sync)
+
+    def _sync(self) -> None:
+        with self._closing:
+            if self._journal is not None:
+                self._journal.sync()
+
+
+@contextmanager
+def open_ledger(place: Place, budget: Budget) -> Iterator[Ledger]:
+    """The ledger of a stage, closed after the block."""
+    ledger = Ledger(place, budget)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def finish_ledger(place: Place) -> str:
+    """Say that a stage is done: the next run of it pays anew, into a new journal. Returns what it came to, in words."""
+    with open_ledger(place, Budget()) as ledger:
+        ledger.finish()
+        return ledger.told()
+
+
+def _unfinished(place: Place) -> Path:
+    """The newest journal of a stage and a setting where it is not finished, the next one otherwise."""
+    stem = f"{place.stage}-{place.setting}"
+    numbers = sorted(int(path.stem.rpartition("-")[2]) for path in place.folder.glob(f"{stem}-*.jsonl"))
+    newest = place.folder / f"{stem}-{numbers[-1] if numbers else 1:04d}.jsonl"
+    if newest.exists() and _last_line(newest).startswith(b'{"finished":'):
+        return place.folder / f"{stem}-{numbers[-1] + 1:04d}.jsonl"
+    return newest
+
+
+def _last_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 200))
+        return file.read().rstrip(b"\n").rpartition(b"\n")[2]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
