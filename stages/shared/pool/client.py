@@ -59,6 +59,21 @@ class Call:
     """What the provider may know an attempt by that it has answered already."""
     deadline: float = 0.0
     """On the clock of time.monotonic; set when the first attempt begins."""
+    attempts: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def count(self, reply: Reply) -> Reply:
+        """The reply of one more attempt, with what all of them took."""
+        self.attempts += 1
+        self.prompt_tokens += reply.prompt_tokens
+        self.completion_tokens += reply.completion_tokens
+        return replace(
+            reply,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            attempts=self.attempts,
+        )
 
     def left_s(self) -> float:
         """Seconds to the deadline."""
@@ -149,39 +164,31 @@ class HttpPool:
         return reply
 
     async def _try(self, call: Call) -> Reply:
-        prompt_tokens = completion_tokens = number = 0
         while True:
-            attempt = await self._placed(call)
-            number += 1
-            prompt_tokens += attempt.reply.prompt_tokens
-            completion_tokens += attempt.reply.completion_tokens
-            pause_s = _pause_s(number, attempt.wait_s)
-            if not attempt.again or number >= self._limits.attempts or pause_s >= call.left_s():
-                return replace(
-                    attempt.reply,
-                    prompt_tokens=prompt_tokens,
-                    completion_tokens=completion_tokens,
-                    attempts=number,
-                )
+            attempt, reply = await self._placed(call)
+            pause_s = _pause_s(call.attempts, attempt.wait_s)
+            if not attempt.again or call.attempts >= self._limits.attempts or pause_s >= call.left_s():
+                return reply
             if attempt.certain:
                 call.id = uuid.uuid4().hex
             await asyncio.sleep(pause_s)
 
-    async def _placed(self, call: Call) -> Attempt:
-        """One attempt in a place of its own, written down before and after."""
+    async def _placed(self, call: Call) -> tuple[Attempt, Reply]:
+        """One attempt in a place of its own, written down before and after; and the reply of all attempts so far."""
         line = call.line
         async with line.share, line.pace.place(), self._places:
             call.deadline = call.deadline or time.monotonic() + self._limits.deadline_s
             began = time.monotonic()
             async with self._held(call) as hold:
                 attempt = await self._attempt(call)
+                reply = call.count(attempt.reply)
                 if hold is not None:
-                    hold.settle(attempt)
+                    hold.settle(attempt, reply)
         if attempt.reply.outcome is Outcome.RATE_LIMITED:
             line.pace.limited(began, min(attempt.wait_s or 0.0, _LONGEST_PAUSE_S))
         elif not attempt.reply.outcome.is_failure:
             line.pace.answered()
-        return attempt
+        return attempt, reply
 
     def _held(self, call: Call) -> AbstractAsyncContextManager[Hold | None]:
         if self._ledger is None:

@@ -53,10 +53,13 @@ class Hold:
     tariff: Tariff
     settled: Row | None = None
 
-    def settle(self, attempt: Attempt) -> None:
-        """Note how the attempt ended. What was charged is None where the provider's answer did not arrive whole."""
-        reply = attempt.reply
-        cost = self.tariff.cost(reply.prompt_tokens, reply.completion_tokens) if attempt.certain else None
+    def settle(self, attempt: Attempt, reply: Reply) -> None:
+        """Note how the attempt ended, and the reply that it and the attempts before it come to.
+
+        What was charged is null where the provider's answer did not arrive whole.
+        """
+        tokens = attempt.reply.prompt_tokens, attempt.reply.completion_tokens
+        cost = self.tariff.cost(*tokens) if attempt.certain else None
         self.settled = {"end": self.id, "cost": cost, "at": _now(), "reply": asdict(reply)}
         if attempt.served:
             self.settled["served"] = attempt.served

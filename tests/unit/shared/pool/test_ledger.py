@@ -35,7 +35,7 @@ def place(folder: Path, stage: str = "profile", setting: str = "s", run: str = "
 async def pay(ledger: Ledger, call: str, attempt: Attempt | None = ANSWER, candidate: str = "Arlix") -> None:
     async with ledger.attempt(candidate, call, "key", MOST, PRICES) as hold:
         if attempt is not None:
-            hold.settle(attempt)
+            hold.settle(attempt, attempt.reply)
 
 
 def rows(folder: Path) -> list[dict[str, object]]:
@@ -46,7 +46,7 @@ async def test_an_attempt_is_written_down_before_it_is_made_and_after_it_ended(t
     with open_ledger(place(tmp_path), Budget()) as ledger:
         async with ledger.attempt("Arlix", "call", "key", MOST, PRICES) as hold:
             (before,) = rows(tmp_path)
-            hold.settle(ANSWER)
+            hold.settle(ANSWER, ANSWER.reply)
             assert len(rows(tmp_path)) == 1
     _, after = rows(tmp_path)
     assert (before["candidate"], before["call"], before["most"], before["run"]) == ("Arlix", "call", MOST, "run-1")
@@ -123,7 +123,7 @@ async def test_a_call_waits_for_the_money_that_calls_under_way_may_leave(tmp_pat
         async def slowly() -> None:
             async with ledger.attempt("Arlix", "first", "key", MOST, PRICES) as hold:
                 await release.wait()
-                hold.settle(ANSWER)
+                hold.settle(ANSWER, ANSWER.reply)
 
         first, second = asyncio.create_task(slowly()), asyncio.create_task(pay(ledger, "second"))
         await asyncio.sleep(0.01)
