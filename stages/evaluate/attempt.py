@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from stages.evaluate.own import Own, Tariff
@@ -10,6 +10,8 @@ from stages.shared.episode.types import Episode
 from stages.shared.questions import Question
 
 PoolName = Literal["seen", "all"]
+Tokens = tuple[int, int]
+"""Prompt and completion tokens of one call, every billed attempt included."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Attempt:
     transcript: str
     latency_s: float
     """Seconds of its calls, one after the other; the policy's own decoding is not in it."""
+    tokens: tuple[Tokens, ...] = field(default=(), kw_only=True)
+    """Of each call, in the order of `called`: what a bill at other prices is made from."""
 
     @property
     def calls(self) -> int:
@@ -93,4 +97,5 @@ def from_episode(question: Question, episode: Episode, tariff: Tariff, *, script
             part for turn in episode.turns for part in (turn.text.strip(), turn.observation.strip()) if part
         ),
         latency_s=sum(call.reply.latency_s for call in episode.calls),
+        tokens=tuple((call.reply.prompt_tokens, call.reply.completion_tokens) for call in episode.calls),
     )

@@ -28,6 +28,8 @@ SCHEMA = pa.schema(
         ("cost_total", pa.float64()),
         ("calls", pa.int64()),
         ("called", pa.list_(pa.string())),
+        ("prompt_tokens", pa.list_(pa.int64())),
+        ("completion_tokens", pa.list_(pa.int64())),
         ("latency_s", pa.float64()),
         ("own_cost", pa.float64()),
         ("own_tokens", pa.int64()),
@@ -37,7 +39,8 @@ SCHEMA = pa.schema(
     ]
 )
 """Costs are millionths of a dollar; `own_*` is what the policy itself wrote, read and cost; `called` names the
-candidate behind each call, in order; `latency_s` is seconds of the calls, one after the other."""
+candidate behind each call, in order, and `prompt_tokens` and `completion_tokens` are of these calls; `latency_s` is
+seconds of the calls, one after the other."""
 
 
 def write_episodes(path: Path, results: Iterable[Result]) -> None:
@@ -56,6 +59,8 @@ def _row(result: Result) -> dict[str, object]:
         "hops": question.hops,
         "prediction": result.prediction, "em": result.em, "f1": result.f1, "cost": result.cost,
         "cost_total": result.cost_total, "calls": result.calls, "called": list(result.called),
+        "prompt_tokens": [count for count, _ in result.tokens],
+        "completion_tokens": [count for _, count in result.tokens],
         "latency_s": result.latency_s,
         "own_cost": result.own_cost, "own_tokens": result.own_tokens, "own_read": result.own_read,
         "faults": list(result.faults), "transcript": result.transcript,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stages.evaluate.attempt import Attempt
+from stages.evaluate.attempt import Attempt, Tokens
 from stages.evaluate.own import Own
 from stages.shared.questions import Question
 
@@ -21,6 +21,7 @@ class Probe:
     cost_calls: float
     """Prompt tokens included; an oracle's own tokens cost nothing."""
     latency_s: float = 0.0
+    tokens: Tokens = (0, 0)
 
 
 def best_attempt(question: Question, direct: Sequence[Probe], parts: Sequence[Sequence[Probe]]) -> Attempt:
@@ -46,6 +47,7 @@ def best_attempt(question: Question, direct: Sequence[Probe], parts: Sequence[Se
         faults=(),
         transcript="",
         latency_s=sum(probe.latency_s for probe in best),
+        tokens=tuple(probe.tokens for probe in best),
     )
 
 

@@ -6,12 +6,13 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from stages.evaluate.diff.compare import ROUTER, Diff, Sureness, compare
 from stages.evaluate.diff.page import render
+from stages.evaluate.diff.prices import read_prices, reprice
 from stages.evaluate.diff.run import Run, read_run
 from stages.evaluate.diff.text import markdown
 from stages.shared.entry import INTERRUPTED
@@ -23,8 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, compare, print; return the exit code."""
     given = _parser().parse_args(argv)
     try:
-        before, after = (read_run(folder, name or str(folder)) for folder, name in _folders(given))
-        show(compare(before, after, given.method, given.force, sureness(after)), given)
+        runs = [read_run(folder, name or str(folder)) for folder, name in _folders(given)]
+        (before, after), note = at_prices(runs, given.prices) if given.prices else (runs, "")
+        found = compare(before, after, given.method, given.force, sureness(after))
+        show(replace(found, repriced=note), given)
     except PipelineError as error:
         print(f"pointsman: {error}", file=sys.stderr)
         return error.exit_code
@@ -48,6 +51,17 @@ def show(diff: Diff, given: argparse.Namespace) -> None:
         Console().print(Markdown(markdown(diff, given.flips)))
 
 
+def at_prices(runs: Sequence[Run], path: Path) -> tuple[list[Run], str]:
+    """The runs at the prices of a file, and what to say of that."""
+    prices = read_prices(path)
+    found = [reprice(run, prices) for run in runs]
+    missing = [f"{', '.join(item.left_out)} of {item.run.name}" for item in found if item.left_out]
+    note = f"Both runs at the prices of {path.name}: what the same calls would have cost; nobody chose anew."
+    if missing:
+        note += f" Left out, since the tokens of their calls were not kept: {'; '.join(missing)}."
+    return [item.run for item in found], note
+
+
 def sureness(run: Run) -> Sureness:
     """Intervals as the later run makes its own."""
     settings: Mapping[str, Any] = run.params.get("evaluate") or {}
@@ -67,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--method", default=ROUTER, help="whose sets, candidates and flips (default: %(default)s)")
     parser.add_argument("--flips", type=int, default=6, help="flipped questions to print (default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="compare what cannot be compared, on common questions")
+    parser.add_argument("--prices", type=Path, help="count both at these prices: a table NAME: PRICE, or a params.yaml")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--markdown", action="store_true", help="Markdown (also where the output is no terminal)")
     parser.add_argument("--html", type=Path, help="also write a page, with every flipped question")

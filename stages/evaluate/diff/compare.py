@@ -82,6 +82,8 @@ class Diff:
     """Methods that the later run lacks."""
     only_after: tuple[str, ...]
     flips: tuple[Flip, ...]
+    repriced: str = ""
+    """At whose prices both runs stand, and what is left out for it; "" for their own."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ COLUMNS = (
     "method", "pool", "dataset", "question_id", "question", "answers", "prediction", "em", "cost", "called",
     "transcript",
 )  # fmt: skip
+TOKENS = "completion_tokens"
 HASH, COUNTS = "DVC's hash", "metrics/ingest.json"
 """Kinds of knowledge about the question sets, the surer first."""
 
@@ -38,6 +39,8 @@ class Episode:
     """Millionths of a dollar."""
     called: tuple[str, ...]
     transcript: str
+    tokens: tuple[int, ...] = ()
+    """Completion tokens of each call; none of a run that did not keep them."""
 
 
 Episodes = Mapping[tuple[str, str], Episode]
@@ -76,7 +79,8 @@ def read_run(folder: Path, name: str) -> Run:
 def read_episodes(path: Path) -> dict[str, dict[tuple[str, str], Episode]]:
     """Method -> its episodes with the seen pool. Raises IntegrityError naming the row that cannot be."""
     try:
-        rows = pq.read_table(path, columns=list(COLUMNS), filters=[("pool", "==", "seen")]).to_pylist()
+        kept = [name for name in (*COLUMNS, TOKENS) if name in COLUMNS or name in pq.read_schema(path).names]
+        rows = pq.read_table(path, columns=kept, filters=[("pool", "==", "seen")]).to_pylist()
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
         raise IntegrityError(f"{path} is no ledger of episodes: {error}; evaluate again") from error
     found: dict[str, dict[tuple[str, str], Episode]] = {}
@@ -105,7 +109,7 @@ def _fault(row: Mapping[str, Any]) -> str:
 def _episode(row: Mapping[str, Any]) -> Episode:
     return Episode(
         row["dataset"], row["question_id"], row["question"], tuple(row["answers"]), row["prediction"], row["em"],
-        row["cost"], tuple(row["called"]), row["transcript"],
+        row["cost"], tuple(row["called"]), row["transcript"], tuple(row.get(TOKENS) or ()),
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ def markdown(diff: Diff, shown_flips: int) -> str:
     blocks = [
         f"# {plain(diff.before)} → {plain(diff.after)}",
         *(_forced(diff)),
+        *([f"> {plain(diff.repriced)}"] if diff.repriced else []),
         headline(diff),
         *_changes(diff),
         "## Methods\n\n" + table(("method", *GAP_HEADINGS), gap_rows(diff.methods)),

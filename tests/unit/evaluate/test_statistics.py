@@ -94,3 +94,20 @@ def test_a_question_that_one_of_two_lacks_is_an_error(compare: Callable[..., obj
         compare(SETS, {**SETS, "nq": SETS["nq"][:-1]})
     with pytest.raises(ValueError, match="nq has 100 questions of one method and 0 of the other"):
         compare(SETS, {"musique": SETS["musique"]})
+
+
+def test_seeds_that_agree_are_as_sure_as_one_and_seeds_that_do_not_are_less_so() -> None:
+    alone = RESAMPLES.average(SETS)
+    same = RESAMPLES.pooled([SETS, SETS, SETS], seed=7)
+    assert (same.value, same.low, same.high) == pytest.approx((alone.value, alone.low, alone.high))
+    worse = {name: np.zeros_like(column) for name, column in SETS.items()}
+    torn = RESAMPLES.pooled([SETS, worse], seed=7)
+    assert torn.value == pytest.approx(alone.value / 2)
+    assert (torn.low, torn.high) == pytest.approx((0.0, alone.value), abs=0.08), (
+        "two runs alike are drawn every other time"
+    )
+
+
+def test_runs_of_other_questions_are_not_pooled() -> None:
+    with pytest.raises(ValueError, match="nq has 100 questions of one method and 99 of the other"):
+        RESAMPLES.pooled([SETS, {**SETS, "nq": SETS["nq"][:-1]}], seed=7)
