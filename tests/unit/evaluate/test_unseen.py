@@ -1,0 +1,195 @@
+"""Candidates that come and go: which cases there are, who can take part in them, and what is made of the results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stages.evaluate.attempt import Result
+from stages.evaluate.metrics import Measured
+from stages.evaluate.records import Record
+from stages.evaluate.routers.protocol import Asked
+from stages.evaluate.statistics import Resamples
+from stages.evaluate.unseen.__main__ import first_of_each, main
+from stages.evaluate.unseen.cases import Case, plan_cases
+from stages.evaluate.unseen.fitted import NO_RECORDS, RETRAIN, TOGETHER, Fitted, Outcome, fit_all
+from stages.evaluate.unseen.shots import Shots, draw_shots
+from stages.evaluate.unseen.text import markdown
+from stages.evaluate.unseen.trial import Played, Trial, score_cases
+from stages.shared.errors import ConfigurationError, DataError
+from stages.shared.params import DATASETS, EvaluateParams
+from stages.shared.pool.candidate import Descriptor, TopicSkill
+from stages.shared.questions import Question
+
+Make = Callable[..., Result]
+SEEN, NEW = ("Arlix", "Bomon", "Cyqun"), ("Guvex", "Halix")
+TOPICS = ("stone", "song")
+DESCRIPTORS = [
+    Descriptor(name, 0.4, 0.5, {topic: TopicSkill(0.9, 0.9, 40) for topic in TOPICS}, name in SEEN)
+    for name in (*SEEN, *NEW)
+]
+FEW = {"Guvex": {"stone": TopicSkill(1.0, 1.0, 4)}}
+
+
+def encode(texts: Sequence[str]) -> np.ndarray:
+    """Stones lie one way, songs the other."""
+    return np.array([[1.0, 0.0] if "stone" in text else [0.0, 1.0] for text in texts])
+
+
+def right(name: str, text: str) -> bool:
+    """Arlix and Guvex know stones, Bomon and Halix songs, Cyqun nothing."""
+    return name in (("Arlix", "Guvex") if "stone" in text else ("Bomon", "Halix"))
+
+
+TEXTS = [f"which {topic} {number} ?" for number in range(9) for topic in TOPICS]
+PRICES = {"Arlix": 5.0, "Bomon": 5.0, "Cyqun": 1.0, "Guvex": 2.0, "Halix": 9.0}
+RECORDS = [
+    Record(text, name, float(right(name, text)), PRICES[name]) for text in TEXTS for name in (*SEEN, *NEW)
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Fitted:
+    few = {name: tuple(item for item in RECORDS if item.candidate == name)[:8] for name in NEW}
+    params = EvaluateParams(methods=("knn", "correctness", "mlp", "consistency-cascade", "graphrouter"), neighbours=3)
+    return fit_all(RECORDS, SEEN, Shots(few, {}), params, encode)
+
+
+def case(kind: str, knowledge: str | None = None, new: tuple[str, ...] = (), removed: tuple[str, ...] = ()) -> Case:
+    shown = tuple(item for item in DESCRIPTORS if item.name in (*SEEN, *new) and item.name not in removed)
+    return Case(kind, shown, new, removed, knowledge)  # type: ignore[arg-type]
+
+
+def asked(*texts: str) -> Asked:
+    return Asked(texts, encode(texts), lambda place, name: f"{name} says so")
+
+
+def test_the_cases_leave_each_out_once_and_add_the_unseen_at_every_level_of_knowledge() -> None:
+    cases = plan_cases(DESCRIPTORS, FEW, 1, 7)
+    assert [str(each) for each in cases] == [
+        "the candidates of training",
+        *(f"with {new} ({how})" for new in ("Guvex", "Halix", "Guvex, Halix") for how in ("descriptor", "few-shot",
+                                                                                          "profile")),
+        "without Arlix", "without Bomon", "without Cyqun",
+    ]  # fmt: skip
+    shown = [each.descriptors[-1].skill for each in cases if each.new == ("Guvex",)]
+    assert shown == [{}, FEW["Guvex"], DESCRIPTORS[3].skill]
+
+
+def test_of_very_many_choices_some_are_drawn_the_same_for_the_same_seed() -> None:
+    many = [Descriptor(f"C{number}", 1.0, 0.5) for number in range(9)]
+    drawn = [each.removed for each in plan_cases(many, {}, 4, 7)[1:]]
+    assert len(set(drawn)) == 12
+    assert drawn == [each.removed for each in plan_cases(many, {}, 4, 7)[1:]]
+
+
+@pytest.mark.parametrize("count", [0, -1, 3])
+def test_to_leave_out_nobody_or_everybody_is_refused(count: int) -> None:
+    with pytest.raises(ConfigurationError, match=f"--leave-out {count} of 3 candidates"):
+        plan_cases(DESCRIPTORS, FEW, count, 7)
+
+
+@pytest.mark.parametrize(("method", "knowledge"), [("knn", "few-shot"), ("knn", "profile"), ("correctness", "profile")])
+def test_who_estimates_one_candidate_at_a_time_weighs_a_new_one_by_its_records(
+    fitted: Fitted, method: Any, knowledge: str
+) -> None:
+    found = fitted.decide(case("added", knowledge, new=("Guvex",)), asked("a stone ?", "a song ?"))
+    assert [choice.taken for choice in found.choices[method]] == ["Guvex", "Bomon"], "it is right, and cheaper"
+
+
+def test_without_records_or_without_being_fitted_again_a_method_says_that_it_cannot(fitted: Fitted) -> None:
+    question = asked("a stone ?")
+    bare, few = (fitted.decide(case("added", how, new=("Guvex",)), question) for how in ("descriptor", "few-shot"))
+    less = fitted.decide(case("removed", removed=("Arlix",)), question)
+    assert bare.cannot == {"knn": NO_RECORDS, "correctness": NO_RECORDS, "mlp": RETRAIN, "consistency-cascade": RETRAIN}
+    assert few.cannot == {"mlp": RETRAIN, "consistency-cascade": RETRAIN}
+    assert less.cannot == {"consistency-cascade": TOGETHER}
+    assert set(less.choices) == {"knn", "correctness", "mlp"}
+    assert all(choice.taken != "Arlix" for made in less.choices.values() for choice in made)
+
+
+def test_a_method_that_could_not_be_fitted_has_failed_which_is_not_the_same(fitted: Fitted) -> None:
+    for each in (case("base"), case("removed", removed=("Arlix",))):
+        assert set(fitted.decide(each, asked("a stone ?")).failed) == {"graphrouter"}
+
+
+def write_records(path: Path, hops: int = 1) -> Path:
+    rows = [
+        {"question": item.question, "candidate": item.candidate, "outcome": "answered", "contains": item.score,
+         "cost": item.cost, "reply": "", "topic": TOPICS["song" in item.question], "hops": hops}
+        for item in RECORDS
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def test_a_few_shots_are_the_same_questions_for_every_candidate_and_tell_its_skill(tmp_path: Path) -> None:
+    found = draw_shots(write_records(tmp_path / "records.parquet"), NEW, 8, 7)
+    texts = {tuple(record.question for record in rows) for rows in found.records.values()}
+    assert len(texts) == 1
+    assert len(set(next(iter(texts)))) == 8
+    assert {topic: skill.em for topic, skill in found.skills["Guvex"].items()} == {"stone": 1.0, "song": 0.0}
+    assert sum(skill.n for skill in found.skills["Guvex"].values()) == 8
+    assert draw_shots(tmp_path / "records.parquet", [], 8, 7) == Shots({}, {})
+
+
+def test_more_shots_than_there_are_questions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="18 single-hop questions were answered by Guvex, Halix, --shots wants 19"):
+        draw_shots(write_records(tmp_path / "records.parquet"), NEW, 19, 7)
+    with pytest.raises(DataError, match="0 single-hop questions"):
+        draw_shots(write_records(tmp_path / "chains.parquet", hops=2), NEW, 1, 7)
+
+
+@pytest.fixture
+def trial(questions: tuple[Question, ...], make_result: Make) -> Trial:
+    """Seven of ten right and one of two called, with Guvex: all right, and two thirds of the calls to it."""
+
+    def played(each: Case, wrong: int, called: Sequence[str]) -> Played:
+        results = [
+            make_result(item, method, "all", float(method == "oracle" or place % 12 >= wrong), called)
+            for method in ("router", "oracle")
+            for place, item in enumerate(questions)
+        ]
+        return Played(each, Measured(results, questions, "all"), Outcome({}, {"mlp": RETRAIN}, {"knn": "<b>no"}))
+
+    both = [played(case("base"), 6, ("Arlix",)), played(case("added", "few-shot", ("Guvex",)), 3, ("Arlix", "Guvex"))]
+    resamples = Resamples(dict.fromkeys(DATASETS, 12), 200, 0.95, 7)
+    return Trial(True, len(questions), 16, 7, 0.95, score_cases(both, resamples))
+
+
+def test_regret_change_and_share_follow_from_the_results(trial: Trial) -> None:
+    before, after = (each.methods["router"] for each in trial.cases)
+    assert (before.em, before.regret.difference, before.share_new, before.change.difference) == (0.5, 0.5, None, 0.0)
+    assert (after.em, after.regret.difference, after.share_new) == (0.75, 0.25, 0.5)
+    assert after.change.low < after.change.difference == 0.25 < after.change.high
+    assert after.regret.low < 0.25 < after.regret.high
+
+
+def test_it_is_told_in_words_and_in_json(trial: Trial) -> None:
+    told = markdown(trial)
+    assert "## With Guvex \\(few-shot\\)" in told or "## With Guvex (few-shot)" in told
+    assert "MLP Router: cannot: it would have to be fitted again" in told
+    assert "KNN Router failed: \\<b\\>no" in told
+    assert "Synthetic" in told
+    assert json.loads(json.dumps(trial.to_json(), allow_nan=False))["cases"][1]["new"] == ["Guvex"]
+
+
+def test_the_first_questions_of_every_set_are_taken(questions: tuple[Question, ...]) -> None:
+    taken = first_of_each(questions, 2)
+    assert [sum(item.dataset == name for item in taken) for name in DATASETS] == [2] * 7
+    assert first_of_each(questions, None) == questions
+
+
+def test_without_parameters_or_artifacts_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 2
+    assert "params.yaml: no such file" in capsys.readouterr().err
