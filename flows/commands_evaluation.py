@@ -1,4 +1,4 @@
-"""Commands about evaluation: two runs compared, and routers fitted on records that others published."""
+"""Commands about evaluation: runs compared, candidates that come and go, routers fitted on others' records."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def diff(
     method: Annotated[str, typer.Option(help="Whose sets, candidates and flips.")] = "router",
     flips: Annotated[int, typer.Option(min=0, help="Flipped questions to print.")] = 6,
     force: Annotated[bool, typer.Option("--force", help="Compare on common questions alone.")] = False,
+    prices: Annotated[Path | None, typer.Option(help="Count both at these: NAME: PRICE, or a params.yaml.")] = None,
     as_json: JsonOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown, for a review.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a page with every flip.")] = None,
@@ -29,19 +30,68 @@ def diff(
     """Compare two evaluations, question by question.
 
     What was set otherwise, what got better or worse and how sure that is, and the questions that flipped with both
-    episodes. Refuses, with exit code 2, when questions, their number, the scorer or prices differ, unless --force.
+    episodes. Refuses, with exit code 2, when questions, their number, the scorer or prices differ, unless --force; with
+    --prices, what the same calls would have cost at others is compared, and nothing is asked again.
     """
     if as_json and markdown:
         raise ConfigurationError("--json and --markdown are two forms of one output; give one of them")
     options = [
         "--method", method, "--flips", str(flips),
         *(["--force"] if force else []), *(["--json"] if as_json else []), *(["--markdown"] if markdown else []),
-        *(["--html", str(html)] if html else []),
+        *(["--html", str(html)] if html else []), *(["--prices", str(prices)] if prices else []),
     ]  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="pointsman-") as scratch:
         folders = [_folder(name, Path(scratch) / side) for side, name in (("before", before), ("after", after))]
         names = ["--name-before", before, "--name-after", "this folder" if after == "." else after]
         run_module("stages.evaluate.diff", *options, *names, "--", *map(str, folders), here=True)
+
+
+@command
+def unseen(
+    leave_out: Annotated[int, typer.Option(help="How many candidates come or go at a time.")] = 1,
+    shots: Annotated[int, typer.Option(min=1, help="Questions of a few-shot profile.")] = 16,
+    questions: Annotated[int | None, typer.Option(min=1, help="Of each test set, the first; default: all.")] = None,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 7,
+    as_json: JsonOption = False,
+) -> None:
+    """Play with candidates that come or go, untrained for.
+
+    The trained router and the baselines with unseen candidates added (known by descriptor, by a few answers, by a whole
+    profile) and with candidates of training taken away: accuracy, regret, calls to the new. A baseline that would have
+    to be fitted again is said so. Takes minutes; candidates are asked only what was never asked before.
+    """
+    options = ["--leave-out", str(leave_out), "--shots", str(shots), "--seed", str(seed)]
+    options += [*(["--questions", str(questions)] if questions else []), *(["--json"] if as_json else [])]
+    run_module("stages.evaluate.unseen", *options)
+
+
+@command
+def figures(
+    folder: Annotated[Path, typer.Argument(help="Where to write them.")],
+    run: Annotated[Path, typer.Option(help="The folder of a run; default: this one.")] = Path(),
+) -> None:
+    """Draw the evaluation's plots as SVG and PNG.
+
+    The ranking with intervals, quality over cost, routing shares by test set, calls by hops, calibration.
+    """
+    run_module("stages.evaluate.figures", "--run", str(run), "--", str(folder), here=True)
+
+
+@command
+def seeds(
+    runs: Annotated[list[str], typer.Argument(help="Git revisions or folders of runs, two or more.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Pool runs that differ in their seeds alone.
+
+    Every method's mean over the runs, with an interval over both questions and seeds, and each run's own figure.
+    Refuses, with exit code 2, when anything else differs.
+    """
+    with tempfile.TemporaryDirectory(prefix="pointsman-") as scratch:
+        folders = [_folder(name, Path(scratch) / str(place)) for place, name in enumerate(runs)]
+        names = [word for name in runs for word in ("--name", name)]
+        options = [*names, *(["--json"] if as_json else [])]
+        run_module("stages.evaluate.seeds", *options, "--", *map(str, folders), here=True)
 
 
 @records.command("evaluate")

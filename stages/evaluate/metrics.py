@@ -10,6 +10,7 @@ import numpy as np
 
 from stages.evaluate import behaviour
 from stages.evaluate.attempt import PoolName, Result
+from stages.evaluate.calibration import Calibration
 from stages.evaluate.frontier import Point
 from stages.evaluate.reading import Reading
 from stages.evaluate.statistics import Interval, Resamples, Values, flips, holm
@@ -130,6 +131,8 @@ class Evaluation:
     """AIQ of random mixtures of the fixed candidates: what a router has to beat."""
     highest_cost: float
     """AIQ and hypervolume run over costs from 0 to here: that of the dearest fixed candidate."""
+    calibration: dict[str, Calibration]
+    """Method, or `prompt` for the table that the router reads -> what its stated chances are worth, seen pool."""
     router: Behaviour
     seed: int
     confidence: float
@@ -199,6 +202,7 @@ def evaluate(
     seen: Measured, every: Measured | None, candidates: Mapping[PoolName, Sequence[str]], resamples: Resamples, *,
     synthetic: bool, seed: int, count: int, reading: Reading | None = None,
     failed: Mapping[PoolName, Mapping[str, str]] = MappingProxyType({}),
+    calibrations: Mapping[str, Calibration] = MappingProxyType({}),
 ) -> Evaluation:  # fmt: skip
     """All metrics. `every` holds the results with the unseen candidates added, None where there are none.
 
@@ -228,8 +232,8 @@ def evaluate(
     scale = _scale(methods)
     return Evaluation(
         methods=methods, failed=dict(failed.get("seen", {})), tradeoffs=_tradeoffs(seen, methods, scale),
-        zero_router=scale.zero_router, highest_cost=scale.highest_cost, router=router, seed=seed,
-        confidence=resamples.confidence, resamples=count,
+        zero_router=scale.zero_router, highest_cost=scale.highest_cost, calibration=dict(calibrations), router=router,
+        seed=seed, confidence=resamples.confidence, resamples=count,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from stages.evaluate.methods import describe
 from stages.evaluate.metrics import AVERAGE, ROUTER, Evaluation
 from stages.evaluate.report import charts, published, view
 from stages.evaluate.report.curves import Curves, panels
+from stages.evaluate.report.reliability import reliabilities
 from stages.shared.params import Params
 from stages.shared.pool.candidate import Descriptor
 
@@ -38,6 +39,8 @@ class Material:
     """The same questions by the policy before PPO."""
     descriptors: Sequence[Descriptor]
     curves: Curves
+    ledger: str = ""
+    """SHA-256 of episodes.parquet."""
 
 
 def render(material: Material) -> str:
@@ -75,6 +78,8 @@ def render(material: Material) -> str:
         leaders=view.leaders(material.descriptors),
         unseen_rows=view.rows(router.unseen.methods, {}) if router.unseen else [],
         panels=panels(material.curves),
+        reliabilities=reliabilities(evaluation.calibration),
+        ledger=material.ledger,
         examples=view.examples(material.router, material.before, evaluation.seed),
         episodes=len(material.router),
     )

@@ -40,6 +40,8 @@ class Row:
 class Example:
     """One episode of the router to read."""
 
+    id: str
+    """Of the question, in the ledger."""
     dataset: str
     right: bool
     flipped: bool
@@ -182,6 +184,7 @@ def _whisker(cell: Cell) -> charts.Whisker:
 
 def _example(result: Result, flipped: bool, expensive: bool) -> Example:
     return Example(
+        id=result.question.id,
         flipped=flipped,
         expensive=expensive,
         dataset=result.question.dataset,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stages.evaluate.attempt import PoolName, Result
+from stages.evaluate.calibration import Bin, Calibration
 from stages.evaluate.metrics import Evaluation, Measured, evaluate
 from stages.evaluate.own import Own
 from stages.evaluate.report.curves import Curves
@@ -27,6 +28,7 @@ SKILL = {
     "warm-start": 0.35, "oracle": 0.95, "fixed:Arlix": 0.4, "fixed:Bomon": 0.45, "forced:Arlix": 0.42,
 }  # fmt: skip
 """How often each method is right."""
+SURE = Calibration(0.05, 0.1, 40, (Bin(0.25, 0.2, 10), Bin(0.95, 0.9, 30)))
 Make = Callable[..., Result]
 
 
@@ -120,6 +122,7 @@ def sample(questions: tuple[Question, ...], make_result: Make) -> Sample:
         synthetic=True,
         seed=7,
         count=500,
+        calibrations={"prompt": SURE, "knn": SURE},
     )
     return Sample(questions, tuple(results), evaluation, make_descriptors(), make_curves(31))
 

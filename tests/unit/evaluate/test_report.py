@@ -18,6 +18,7 @@ from stages.evaluate.report.charts import scatter as charts_scatter
 from stages.evaluate.report.curves import panels, read_curves
 from stages.evaluate.report.page import Material, render
 from stages.evaluate.report.published import PAPER
+from stages.evaluate.report.reliability import reliabilities
 from stages.evaluate.report.transcript import Piece, pieces
 from stages.evaluate.report.view import examples, scatter, verdict
 from stages.shared.params import Params
@@ -172,6 +173,25 @@ def test_routing_is_shown_by_set_and_calls_by_hops(page: str, material: Material
     assert all(sum(share.values()) == pytest.approx(1.0) for share in router.share_by_set.values())
     assert router.calls_by_hops == {"1": {"1": 1.0}, "2": {"2": 1.0}}
     assert "By hops of the question" in page
+
+
+def test_stated_chances_stand_beside_what_came_of_them(page: str, material: Material) -> None:
+    table, knn = reliabilities(material.evaluation.calibration)
+    assert (table.label, knn.label) == ("The prompt's table", "KNN Router")
+    assert [(dot.x, dot.y) for dot in knn.dots] == [(25.0, 80.0), (95.0, 10.0)]
+    assert knn.dots[0].radius < knn.dots[1].radius
+    assert "stated 95 %, right 90 % of 30" in page
+    assert "What a stated chance is worth" not in render(
+        replace(material, evaluation=replace(material.evaluation, calibration={}))
+    )
+
+
+def test_an_episode_and_the_ledger_are_named_so_that_a_number_can_be_traced(material: Material) -> None:
+    page = render(replace(material, ledger="ab12" * 16))
+    assert "ab12" * 16 in page
+    shown = examples(material.router, material.before, seed=7)
+    assert {item.id for item in shown} <= {item.question.id for item in material.router}
+    assert all(f'<span class="id">{item.id}</span>' in page for item in shown)
 
 
 def test_it_does_without_curves_and_without_unseen_candidates(material: Material) -> None:
