@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
+from dataclasses import dataclass
 
 from stages.evaluate.attempt import Result
+from stages.evaluate.calibration import Calibration
 from stages.evaluate.contest import Contest, Failure, by_pool
 from stages.evaluate.episodes import write_episodes
 from stages.evaluate.marking import load_marker
@@ -26,12 +27,22 @@ from stages.evaluate.statistics import Resamples
 from stages.shared.artifacts import verify_manifest, write_manifest
 from stages.shared.entry import Workspace, run_stage
 from stages.shared.episode.roster import read_descriptors
-from stages.shared.files import atomic_folder, write_json, write_text
+from stages.shared.files import atomic_folder, sha256, write_json, write_text
 from stages.shared.params import Params
 from stages.shared.pool.candidate import Candidate, Descriptor
 from stages.shared.pool.serving import serve
 from stages.shared.progress import Progress, say
 from stages.shared.questions import Question, read_questions
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of the play."""
+
+    results: list[Result]
+    failures: list[Failure]
+    reading: Reading | None
+    calibrations: Mapping[str, Calibration]
 
 
 def main(params: Params, workspace: Workspace) -> None:
@@ -41,15 +52,18 @@ def main(params: Params, workspace: Workspace) -> None:
     questions = read_questions(workspace.artifacts("ingest") / "test.parquet")
     descriptors = read_descriptors(workspace.artifacts("profile") / "descriptors.json")
     with serve(params.pool, params.world, workspace.state) as candidates:
-        results, failures, reading = asyncio.run(_play(params, workspace, questions, descriptors, candidates))
-    evaluation = _measure(params, questions, descriptors, results, failures, reading)
+        played = asyncio.run(_play(params, workspace, questions, descriptors, candidates))
+    results, failures = played.results, played.failures
+    evaluation = _measure(params, questions, descriptors, played)
     router, before = (
         [item for item in results if item.method == method and item.pool == "seen"] for method in (ROUTER, BEFORE_PPO)
     )
     curves = read_curves(workspace.artifacts("train") / "curves.csv")
     with atomic_folder(workspace.artifacts("evaluate")) as folder:
         write_episodes(folder / "episodes.parquet", results)
-        write_text(folder / "report.html", render(Material(params, evaluation, router, before, descriptors, curves)))
+        ledger = sha256(folder / "episodes.parquet")
+        page = render(Material(params, evaluation, router, before, descriptors, curves, ledger))
+        write_text(folder / "report.html", page)
         write_manifest(folder, "pointsman/evaluate/1")
     write_json(workspace.metrics("evaluate"), evaluation.to_json())
     for failure in failures:
@@ -60,7 +74,7 @@ def main(params: Params, workspace: Workspace) -> None:
 async def _play(
     params: Params, workspace: Workspace, questions: Sequence[Question], descriptors: Sequence[Descriptor],
     candidates: Sequence[Candidate],
-) -> tuple[list[Result], list[Failure], Reading | None]:  # fmt: skip
+) -> Played:  # fmt: skip
     records = read_records(workspace.artifacts("profile") / "records.parquet")
     marker = load_marker(workspace.runs("evaluate"))
     async with AsyncExitStack() as stack:
@@ -72,14 +86,14 @@ async def _play(
             in_flight = params.evaluate.batch
             tariff = Tariff(params.evaluate.router_prompt_price, params.evaluate.router_price)
             measurement = Measurement(trained, base, questions, tariff, in_flight=in_flight, progress=progress)
-            return *await contest.run(measurement), await measurement.reading(lines[0])
+            results, failures = await contest.run(measurement)
+            return Played(results, failures, await measurement.reading(lines[0]), contest.calibrations)
 
 
 def _measure(
-    params: Params, questions: Sequence[Question], descriptors: Sequence[Descriptor], results: Sequence[Result],
-    failures: Sequence[Failure], reading: Reading | None,
-) -> Evaluation:  # fmt: skip
-    settings = params.evaluate
+    params: Params, questions: Sequence[Question], descriptors: Sequence[Descriptor], played: Played
+) -> Evaluation:
+    settings, results = params.evaluate, played.results
     seen = Measured(results, questions, "seen")
     unseen = any(not item.seen for item in descriptors)
     return evaluate(
@@ -88,7 +102,7 @@ def _measure(
         {"seen": [item.name for item in descriptors if item.seen], "all": [item.name for item in descriptors]},
         Resamples(seen.sizes, settings.resamples, settings.confidence, settings.seed),
         synthetic=params.pool.kind == "sandbox", seed=settings.seed, count=settings.resamples,
-        reading=reading, failed=by_pool(failures),
+        reading=played.reading, failed=by_pool(played.failures), calibrations=played.calibrations,
     )  # fmt: skip
 
 

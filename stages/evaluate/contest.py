@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from stages.evaluate.attempt import Attempt, PoolName, Result
+from stages.evaluate.calibration import STATED, TABLE, Calibration, Estimating, calibrate
 from stages.evaluate.marking import Marker
 from stages.evaluate.measure import Line, Measurement, Table, distinct_parts
 from stages.evaluate.oracle import Probe, best_attempt
@@ -19,7 +20,7 @@ from stages.evaluate.routers.catalogue import FITS
 from stages.evaluate.routers.chance import RandomRouter
 from stages.evaluate.routers.encoder import Encoder
 from stages.evaluate.routers.fixed import FixedRouter, largest
-from stages.evaluate.routers.history import History, make_history
+from stages.evaluate.routers.history import make_history
 from stages.evaluate.routers.protocol import Asked, Choice, Router
 from stages.shared.errors import DataError, PipelineError
 from stages.shared.params import EvaluateParams, RecordsMethod
@@ -58,6 +59,8 @@ class Contest:
     params: EvaluateParams
     encode: Encoder
     marker: Marker
+    calibrations: dict[str, Calibration] = field(default_factory=dict)
+    """Of the seen pool, filled by `run`: a method, or the prompt's table, -> what its stated chances are worth."""
 
     @property
     def size(self) -> int:
@@ -77,6 +80,7 @@ class Contest:
     async def run(self, measurement: Measurement) -> tuple[list[Result], list[Failure]]:
         """Every method's result for every question, and the methods that have none."""
         table = await measurement.table(self.lines)
+        self._calibrate_table(table)
         alone = await measurement.direct(self.lines[0])
         results: list[Result] = []
         failures: list[Failure] = []
@@ -136,13 +140,33 @@ class Contest:
         failures: list[Failure] = []
         for method in self.params.methods:
             try:
-                choices[method] = self._decide(method, history, asked)
+                router = FITS[method](history, self.params)
+                choices[method] = router.decide(asked)
+                if line.pool == "seen" and method in STATED:
+                    self._calibrate(method, router, asked, table)
             except METHOD_FAULTS as error:
                 failures.append(Failure(method, line.pool, str(error) or type(error).__name__))
         return choices, failures
 
-    def _decide(self, method: RecordsMethod, history: History, asked: Asked) -> list[Choice]:
-        return FITS[method](history, self.params).decide(asked)
+    def _calibrate(self, method: RecordsMethod, router: Router, asked: Asked, table: Table) -> None:
+        if isinstance(router, Estimating):
+            names = router.history.candidates
+            right = [[tells(item, table.calls[item.id, name].reply) for name in names] for item in self.questions]
+            self._keep(method, calibrate(router.estimate(asked), np.array(right)))
+
+    def _calibrate_table(self, table: Table) -> None:
+        known = [
+            (skill.em, tells(question, table.calls[question.id, entry.name].reply))
+            for question in self.questions
+            for entry in self.lines[0].roster.entries
+            if question.hops == 1 and (skill := entry.descriptor.skill.get(question.topic))
+        ]
+        stated, right = (np.array([pair[side] for pair in known]) for side in (0, 1))
+        self._keep(TABLE, calibrate(stated, right))
+
+    def _keep(self, name: str, found: Calibration | None) -> None:
+        if found is not None:
+            self.calibrations[name] = found
 
     def _attempts(self, table: Table, choices: Sequence[Choice]) -> list[Attempt]:
         return [chosen(table, *pair) for pair in zip(self.questions, choices, strict=True)]
@@ -159,7 +183,16 @@ class Contest:
         for name in line.names:
             call = table.calls[question.id, name]
             right = exact[question.id, name] or tells(question, call.reply)
-            direct.append(Probe(name, right, call.attempt.cost, call.attempt.cost_calls, call.attempt.latency_s))
+            direct.append(
+                Probe(
+                    name,
+                    right,
+                    call.attempt.cost,
+                    call.attempt.cost_calls,
+                    call.attempt.latency_s,
+                    *call.attempt.tokens,
+                )
+            )
         parts = [[table.parts[part.question, name] for name in line.names] for part in question.parts]
         return best_attempt(question, direct, parts)
 
@@ -174,6 +207,7 @@ def chosen(table: Table, question: Question, choice: Choice) -> Attempt:
         cost=sum(attempt.cost for attempt in looked),
         cost_calls=sum(attempt.cost_calls for attempt in looked),
         latency_s=sum(attempt.latency_s for attempt in looked),
+        tokens=tuple(count for attempt in looked for count in attempt.tokens),
     )
 
 

@@ -187,4 +187,5 @@ async def _probe(pool: Pool, part: SubQuestion, name: str) -> Probe:
             f"{name} did not answer a part of a test question ({reply.outcome}); run the stage again when it does"
         )
     right = contains(reply.text, part.answers)
-    return Probe(name, right, reply.cost(candidate), reply.cost_total(candidate), reply.latency_s)
+    tokens = (reply.prompt_tokens, reply.completion_tokens)
+    return Probe(name, right, reply.cost(candidate), reply.cost_total(candidate), reply.latency_s, tokens)
