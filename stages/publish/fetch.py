@@ -51,7 +51,7 @@ def read_manifest(store: Store, digest: str) -> Manifest:
     """
     data = store.read(manifest_key(digest))
     if data is None:
-        raise ConfigurationError(f"{store.place} holds no release {digest}; publish first (`python -m stages.publish`)")
+        raise ConfigurationError(f"{store.place} holds no release {digest}; publish it first (`pointsman run`)")
     return parse_manifest(b"".join(data), digest, f"{store.place}: release {digest[:16]}")
 
 

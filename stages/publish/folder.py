@@ -7,10 +7,9 @@ import fcntl
 import hashlib
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +18,7 @@ from stages.shared.errors import ConfigurationError, IntegrityError
 
 INCOMING = ".incoming"
 """Where an object is written before it gets its name. What a crash leaves there is seen by nobody."""
-ABANDONED_S = 24 * 3600.0
+ABANDONED = timedelta(days=1)
 LOCK = ".lock"
 REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTSUP, errno.ENOSYS, errno.ENOTDIR, errno.EXDEV})
 
@@ -37,7 +36,7 @@ class FolderStore:
 
     def probe(self) -> None:
         """Link a file twice under one name, and take the lock. Raises ConfigurationError where that does not do."""
-        self._clear()
+        self.abandon(datetime.now(UTC) - ABANDONED)
         with self._explained("write"), self._incoming(b"probe") as (part, _):
             twin = part.with_name(f"{part.name}.twin")
             try:
@@ -107,12 +106,19 @@ class FolderStore:
         with self._explained(f"remove {key}"):
             (self._root / key).unlink(missing_ok=True)
 
-    def _clear(self) -> None:
-        """Remove what writers that died left half written."""
-        for part in (self._root / INCOMING).glob("*"):
+    def abandon(self, before: datetime, *, dry_run: bool = False) -> list[Stored]:
+        """Remove what writers that began before that time have left half written; what it was."""
+        found = []
+        for part in sorted((self._root / INCOMING).glob("*")):
             with suppress(FileNotFoundError):
-                if time.time() - part.stat().st_mtime > ABANDONED_S:
+                seen = part.stat()
+                begun = datetime.fromtimestamp(seen.st_mtime, UTC)
+                if begun >= before:
+                    continue
+                found.append(Stored(f"{INCOMING}/{part.name}", seen.st_size, begun))
+                if not dry_run:
                     part.unlink()
+        return found
 
     @contextmanager
     def _incoming(self, content: bytes | Path) -> Iterator[tuple[Path, str]]:

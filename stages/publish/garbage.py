@@ -1,4 +1,4 @@
-"""What no release needs: blobs and signatures that a publisher left behind when it died."""
+"""What no release needs: blobs, signatures and half of an upload that a publisher left behind when it died."""
 
 from __future__ import annotations
 
@@ -26,4 +26,4 @@ def collect(store: Store, older_than: timedelta, *, dry_run: bool = False) -> li
     for stored in garbage:
         if not dry_run:
             store.remove(stored.key)
-    return garbage
+    return garbage + store.abandon(limit, dry_run=dry_run)

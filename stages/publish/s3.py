@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import boto3
+import stamina
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
     SSLError,
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 
 from stages.publish.location import Keys, Location
-from stages.publish.store import CHUNK, Stored, Versioned
+from stages.publish.multipart import GONE, PART, abandon, upload_file
+from stages.publish.store import Stored, Versioned
+from stages.publish.window import in_order
 from stages.shared.errors import (
     BudgetError,
     ConfigurationError,
@@ -34,8 +39,8 @@ from stages.shared.errors import (
     TransientError,
 )
 
-PART = 64 << 20
-MOST_PARTS = 10_000
+RANGE = 8 << 20
+"""Bytes read at a time."""
 
 PROBE = "conditional-writes"
 """The object on which conditional writes are tried; it stays."""
@@ -46,19 +51,40 @@ FAILED_CONDITION = frozenset({"PreconditionFailed", "412"})
 REFUSED_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"})
 FORBIDDEN = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccountProblem"})
 WRONG_CONTENT = frozenset({"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"})
+CUT = (IncompleteReadError, ResponseStreamingError, ReadTimeoutError)
+"""What is raised when a connection breaks or falls silent while a body is read."""
 WRONG_REGION = frozenset({"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"})
 FULL = frozenset({"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "EntityTooLarge"})
+
+
+@dataclass(frozen=True)
+class Range:
+    """A piece of an object, the bytes of the whole, and its ETag."""
+
+    content: bytes
+    size: int
+    version: str
 
 
 class S3Store:
     """A `Store` in any S3 with conditional writes (`If-None-Match: *`) and SHA-256 checksums."""
 
-    def __init__(self, location: Location, keys: Keys, *, attempts: int = 4, part_bytes: int = PART) -> None:
+    def __init__(
+        self, location: Location, keys: Keys, *, attempts: int = 4, part_bytes: int = PART, silence_s: float = 60.0
+    ) -> None:
+        """`silence_s` is how long the server may say nothing before the connection is given up."""
         self._location = location
         self._keys = keys
         self._part_bytes = part_bytes
+        self._attempts = attempts
+        self._silence_s = silence_s
         with self._explained("open"):
-            self._client = _client(location, keys, attempts)
+            self._client = _client(location, keys, attempts, silence_s)
+
+    @cached_property
+    def _bulk(self) -> Any:
+        """Sends parts: each has its SHA-256 in a signed header, and need not be hashed once more to sign its body."""
+        return _client(self._location, self._keys, self._attempts, self._silence_s, payload_signing_enabled=False)
 
     @property
     def place(self) -> str:
@@ -108,15 +134,15 @@ class S3Store:
                 raise
 
     def read(self, key: str) -> Iterator[bytes] | None:
-        """The object in chunks of at most 1 MiB; None where there is none."""
+        """The object in pieces of at most 8 MiB, the next ones fetched meanwhile; None where there is none."""
         with self._explained(f"read {key}"):
             try:
-                body = self._client.get_object(Bucket=self._location.bucket, Key=self._full(key))["Body"]
+                first = self._range(key, 0)
             except ClientError as error:
                 if _code(error) in MISSING:
                     return None
                 raise
-        return self._chunks(key, body)
+        return self._ranges(key, first)
 
     def entries(self, prefix: str) -> list[Stored]:
         """Every object whose key begins with `prefix`, in the order of keys."""
@@ -152,6 +178,11 @@ class S3Store:
         with self._explained(f"remove {key}"):
             self._client.delete_object(Bucket=self._location.bucket, Key=self._full(key))
 
+    def abandon(self, before: datetime, *, dry_run: bool = False) -> list[Stored]:
+        """Remove the parts of uploads that were begun before that time and never finished; what they were."""
+        with self._explained("look for unfinished uploads"):
+            return abandon(self._client, self._location.bucket, self._full(""), before, dry_run=dry_run)
+
     def _put_if(self, key: str, content: bytes, **condition: str) -> bool:
         """Whether the condition held. To If-Match on a key that is not there, AWS answers 404, others 412."""
         checksum = _base64(hashlib.sha256(content).hexdigest())
@@ -174,8 +205,8 @@ class S3Store:
         if self._has(target):
             return False
         if isinstance(content, Path) and content.stat().st_size > self._part_bytes:
-            self._create_in_parts(target, content, sha256)
-        elif isinstance(content, Path):
+            return self._create_in_parts(target, content, sha256)
+        if isinstance(content, Path):
             with content.open("rb") as handle:
                 self._client.put_object(**target, Body=handle, IfNoneMatch="*", ChecksumSHA256=_base64(sha256))
         else:
@@ -191,38 +222,38 @@ class S3Store:
             raise
         return True
 
-    def _create_in_parts(self, target: dict[str, str], path: Path, sha256: str) -> None:
-        upload = self._client.create_multipart_upload(**target, ChecksumAlgorithm="SHA256")["UploadId"]
-        with ExitStack() as undo:
-            undo.callback(self._abort, target, upload)
-            parts = self._send_parts(target, upload, path, sha256)
-            self._client.complete_multipart_upload(
-                **target, UploadId=upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
-            )
-            undo.pop_all()
+    def _create_in_parts(self, target: dict[str, str], path: Path, sha256: str) -> bool:
+        try:
+            upload_file(self._bulk, target, path, sha256, self._part_bytes)
+        except ClientError as error:
+            if _code(error) not in GONE:
+                raise
+            if self._has(target):
+                return False
+            upload_file(self._bulk, target, path, sha256, self._part_bytes, resume=False)
+        return True
 
-    def _abort(self, target: dict[str, str], upload: str) -> None:
-        with suppress(ClientError, BotoCoreError):
-            self._client.abort_multipart_upload(**target, UploadId=upload)
-
-    def _send_parts(self, target: dict[str, str], upload: str, path: Path, sha256: str) -> list[dict[str, Any]]:
-        size = max(self._part_bytes, math.ceil(path.stat().st_size / MOST_PARTS))
-        whole, parts = hashlib.sha256(), []
-        with path.open("rb") as handle:
-            for number, body in enumerate(iter(lambda: handle.read(size), b""), start=1):
-                whole.update(body)
-                checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
-                sent = self._client.upload_part(
-                    **target, UploadId=upload, PartNumber=number, Body=body, ChecksumSHA256=checksum
-                )
-                parts.append({"PartNumber": number, "ETag": sent["ETag"], "ChecksumSHA256": checksum})
-        if whole.hexdigest() != sha256:
-            raise IntegrityError(f"{path} changed while it was read; nothing was stored, publish again")
-        return parts
-
-    def _chunks(self, key: str, body: Any) -> Iterator[bytes]:
+    def _ranges(self, key: str, first: Range) -> Iterator[bytes]:
+        yield first.content
         with self._explained(f"read {key}"):
-            yield from body.iter_chunks(CHUNK)
+            starts = range(len(first.content), first.size, RANGE)
+            for each in in_order(lambda start: self._range(key, start, first.version), starts):
+                yield each.content
+
+    def _range(self, key: str, start: int, version: str | None = None) -> Range:
+        """At most `RANGE` bytes from `start` on; a body that is cut is asked for again."""
+        target = {"Bucket": self._location.bucket, "Key": self._full(key), **({"IfMatch": version} if version else {})}
+        for attempt in stamina.retry_context(on=CUT, attempts=self._attempts, wait_initial=0.1, wait_max=2.0):
+            try:
+                got = self._client.get_object(**target, Range=f"bytes={start}-{start + RANGE - 1}")
+            except ClientError as error:
+                if _code(error) == "InvalidRange" and start == 0:
+                    return Range(b"", 0, "")
+                raise
+            with attempt:
+                content = got["Body"].read()
+        size = got.get("ContentRange", "").rpartition("/")[2] or len(content)
+        return Range(content, int(size), got["ETag"])
 
     @contextmanager
     def _explained(self, action: str) -> Iterator[None]:
@@ -231,8 +262,6 @@ class S3Store:
             yield
         except ClientError as error:
             raise self._refusal(action, error) from error
-        except FlexibleChecksumError as error:
-            raise IntegrityError(f"{self.place}: {action}: content does not match its stored checksum") from error
         except SSLError as error:
             raise ConfigurationError(f"{self.place}: no trusted TLS connection: {error}") from error
         except (HTTPClientError, NoConnectionError, IncompleteReadError) as error:
@@ -275,13 +304,15 @@ def _diagnose(
     return ConfigurationError, f"the server answers {status} {code}: {said}"
 
 
-def _client(location: Location, keys: Keys, attempts: int) -> Any:
+def _client(location: Location, keys: Keys, attempts: int, silence_s: float, **options: bool) -> Any:
+    style = {"addressing_style": "path"} if _is_loopback(location.endpoint) else {}
     config = Config(
-        s3={"addressing_style": "path"} if _is_loopback(location.endpoint) else None,
-        retries={"mode": "standard", "max_attempts": attempts},
+        s3={**style, **options},
+        response_checksum_validation="when_required",
+        retries={"mode": "standard", "total_max_attempts": attempts},
         proxies={} if _is_loopback(location.endpoint) else None,
         connect_timeout=5,
-        read_timeout=60,
+        read_timeout=silence_s,
     )
     return _session().client(
         "s3",

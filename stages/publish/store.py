@@ -46,7 +46,7 @@ class Store(Protocol):
         ...
 
     def read(self, key: str) -> Iterator[bytes] | None:
-        """The object in chunks; None where there is none."""
+        """The object in pieces of a few MiB; None where there is none."""
         ...
 
     def entries(self, prefix: str) -> list[Stored]:
@@ -63,4 +63,8 @@ class Store(Protocol):
 
     def remove(self, key: str) -> None:
         """Delete an object, if it is there. For the collection of garbage alone."""
+        ...
+
+    def abandon(self, before: datetime, *, dry_run: bool = False) -> list[Stored]:
+        """Remove what writers that began before that time have left half written; what it was."""
         ...

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,9 @@ class Dying:
 
     def remove(self, key: str) -> None:
         self._write(lambda: self.store.remove(key))
+
+    def abandon(self, before: datetime, *, dry_run: bool = False) -> list[Stored]:
+        return self.store.abandon(before, dry_run=dry_run)
 
 
 @pytest.fixture(scope="session")

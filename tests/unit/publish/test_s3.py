@@ -16,7 +16,7 @@ import pytest
 from stages.publish.location import Keys, Location
 from stages.publish.s3 import S3Store
 from stages.publish.seaweed import Server
-from stages.shared.errors import BudgetError, ConfigurationError, IntegrityError, PipelineError, TransientError
+from stages.shared.errors import BudgetError, ConfigurationError, PipelineError, TransientError
 
 KEYS = Keys("key", "secret", "$KEY and $SECRET")
 
@@ -37,15 +37,6 @@ def test_a_large_file_goes_up_in_parts(server: Server, location: Location, tmp_p
     assert store.create("large", path, digest(path.read_bytes()))
     assert not store.create("large", path, digest(path.read_bytes()))
     assert content(store, "large") == path.read_bytes()
-
-
-def test_a_large_file_that_changed_meanwhile_is_not_stored(server: Server, location: Location, tmp_path: Path) -> None:
-    store = S3Store(location, server.keys, part_bytes=5 << 20)
-    path = tmp_path / "large.safetensors"
-    path.write_bytes(bytes(6 << 20))
-    with pytest.raises(IntegrityError, match="changed while it was read"):
-        store.create("changed", path, "0" * 64)
-    assert store.read("changed") is None
 
 
 def test_entries_are_listed_below_the_prefix_only(store: S3Store, server: Server, location: Location) -> None:
@@ -119,9 +110,11 @@ def misbehaving(respond: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[S
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield S3Store(Location(f"http://127.0.0.1:{server.server_port}", "b", "", "us-east-1"), KEYS, attempts=1)
-        server.shutdown()
-        thread.join()
+        try:
+            yield S3Store(Location(f"http://127.0.0.1:{server.server_port}", "b", "", "us-east-1"), KEYS, attempts=1)
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def failing(status: int, code: str) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -143,6 +136,7 @@ def failing(status: int, code: str) -> Callable[[BaseHTTPRequestHandler], None]:
         (503, "SlowDown", TransientError, "503 SlowDown"),
         (500, "InternalError", TransientError, "look at its log"),
         (403, "RequestTimeTooSkewed", ConfigurationError, "clock"),
+        (400, "ExpiredToken", ConfigurationError, r"refuses the keys from \$KEY and \$SECRET \(ExpiredToken\)"),
         (301, "PermanentRedirect", ConfigurationError, "publish.region"),
         (501, "NotImplemented", ConfigurationError, "501"),
     ],
@@ -159,11 +153,8 @@ def test_a_connection_that_is_cut_in_the_middle_is_worth_another_try() -> None:
         request.end_headers()
         request.wfile.write(b"only this")
 
-    with misbehaving(respond) as store:
-        chunks = store.read("x")
-        assert chunks is not None
-        with pytest.raises(TransientError, match="cannot reach"):
-            b"".join(chunks)
+    with misbehaving(respond) as store, pytest.raises(TransientError, match="cannot reach"):
+        store.read("x")
 
 
 def test_a_server_that_ignores_conditions_is_refused_before_anything_is_published() -> None:

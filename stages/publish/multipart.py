@@ -1,0 +1,147 @@
+"""A large file into S3: in parts, a few at once, each with its SHA-256; it goes on where an upload was cut before."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from stages.publish.store import Stored
+from stages.publish.window import in_order
+from stages.shared.errors import IntegrityError
+
+PART = 16 << 20
+"""Bytes of a part, of which a few are in memory at a time."""
+MOST_PARTS = 10_000
+GONE = frozenset({"NoSuchUpload", "InvalidPart"})
+"""What a server says when somebody else has finished, removed or rewritten the same upload meanwhile."""
+
+Target = Mapping[str, str]
+"""The bucket and the key, as S3's calls take them."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of the file, numbered from 1."""
+
+    number: int
+    body: bytes
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 in base64."""
+        return base64.b64encode(hashlib.sha256(self.body).digest()).decode()
+
+    def is_listed(self, listed: Mapping[str, Any]) -> bool:
+        """Whether the server has it: by SHA-256, and by the ETag, which is an MD5, where the server lists no other."""
+        if listed["Size"] != len(self.body):
+            return False
+        if "ChecksumSHA256" in listed:
+            return bool(listed["ChecksumSHA256"] == self.checksum)
+        return bool(listed["ETag"].strip('"') == hashlib.md5(self.body, usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An upload that was begun, and the parts that the server has, by number."""
+
+    client: Any
+    target: Target
+    id: str
+    listed: Mapping[int, Mapping[str, Any]]
+
+    def send(self, part: Part) -> dict[str, Any]:
+        """Upload a part, where the server does not have it yet; how it is named at the end."""
+        checksum, listed = part.checksum, self.listed.get(part.number)
+        if listed is not None and part.is_listed(listed):
+            etag = listed["ETag"]
+        else:
+            etag = self.client.upload_part(
+                **self.target, UploadId=self.id, PartNumber=part.number, Body=part.body, ChecksumSHA256=checksum
+            )["ETag"]
+        return {"PartNumber": part.number, "ETag": etag, "ChecksumSHA256": checksum}
+
+    def finish(self, parts: list[dict[str, Any]]) -> None:
+        """Make one object of the parts, unless there is one."""
+        try:
+            self.client.complete_multipart_upload(
+                **self.target, UploadId=self.id, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
+            )
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
+                self.abort()
+            raise
+
+    def parts(self) -> list[dict[str, Any]]:
+        """What the server has of it."""
+        pages = self.client.get_paginator("list_parts").paginate(**self.target, UploadId=self.id)
+        return [each for page in pages for each in page.get("Parts", [])]
+
+    def abort(self) -> None:
+        """Remove the parts."""
+        self.client.abort_multipart_upload(**self.target, UploadId=self.id)
+
+
+def upload_file(client: Any, target: Target, path: Path, sha256: str, part_bytes: int, *, resume: bool = True) -> None:
+    """Upload a file as an object that is not there yet, from where an upload of the same key was cut (`resume`).
+
+    Whatever else stops it, the parts stay for the next time. Raises IntegrityError, and keeps nothing, for a file that
+    is not `sha256` (hex), ClientError as the server refuses.
+    """
+    upload = (_unfinished(client, target) if resume else None) or _begin(client, target)
+    size = max(part_bytes, math.ceil(path.stat().st_size / MOST_PARTS))
+    whole = hashlib.sha256()
+
+    def _parts() -> Iterator[Part]:
+        with path.open("rb") as handle:
+            for number, body in enumerate(iter(lambda: handle.read(size), b""), start=1):
+                whole.update(body)
+                yield Part(number, body)
+
+    sent = list(in_order(upload.send, _parts()))
+    if whole.hexdigest() != sha256:
+        upload.abort()
+        raise IntegrityError(f"{path} changed while it was read; nothing was stored, publish again")
+    upload.finish(sent)
+
+
+def _begin(client: Any, target: Target) -> Upload:
+    return Upload(client, target, client.create_multipart_upload(**target, ChecksumAlgorithm="SHA256")["UploadId"], {})
+
+
+def abandon(client: Any, bucket: str, prefix: str, before: datetime, *, dry_run: bool) -> list[Stored]:
+    """Remove the parts of uploads below a prefix that were begun before that time. Raises ClientError."""
+    found = []
+    for each in _uploads(client, bucket, prefix):
+        if each["Initiated"] >= before:
+            continue
+        upload = Upload(client, {"Bucket": bucket, "Key": each["Key"]}, each["UploadId"], {})
+        size = sum(part["Size"] for part in upload.parts())
+        found.append(Stored(each["Key"].removeprefix(prefix), size, each["Initiated"]))
+        if not dry_run:
+            upload.abort()
+    return found
+
+
+def _unfinished(client: Any, target: Target) -> Upload | None:
+    """The newest upload of this key that was cut; none where the server does not let us look."""
+    try:
+        found = [each for each in _uploads(client, target["Bucket"], target["Key"]) if each["Key"] == target["Key"]]
+        if not found:
+            return None
+        newest = Upload(client, target, max(found, key=lambda each: each["Initiated"])["UploadId"], {})
+        return replace(newest, listed={each["PartNumber"]: each for each in newest.parts()})
+    except ClientError:
+        return None
+
+
+def _uploads(client: Any, bucket: str, prefix: str) -> list[dict[str, Any]]:
+    pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
+    return [each for page in pages for each in page.get("Uploads", [])]
