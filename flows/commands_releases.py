@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.command import JsonOption, app, become_module, command, guarded, run_module
+from flows.command import JsonOption, app, become_module, command, complain, console, guarded, run_module
 
 MODULE = "stages.publish.manage"
 Name = Annotated[str, typer.Argument(help="A channel, a digest, its first digits, or `latest`.")]
@@ -42,8 +44,9 @@ def verify(
     """Hash what is stored again, and check its history.
 
     Every file of every release, signatures by trusted keys, and that the channels' histories have no gap and no fork.
+    What a promoter that died did not write down, in the store or in the journal (git tags release/…), is written down.
     """
-    _manage("verify", as_json, *(["--", name] if name else []))
+    _move("verify", as_json, *(["--", name] if name else []))
 
 
 @command
@@ -63,13 +66,13 @@ def promote(
     """
     options = ["--to", to, "--reason", reason, *(["--dry-run"] if dry_run else [])]
     options += [] if override is None else ["--override", override]
-    _manage("promote", as_json, *options, "--", name)
+    _move("promote", as_json, *options, "--", name)
 
 
 @command
 def rollback(channel: Channel, reason: Reason = "", as_json: JsonOption = False) -> None:
     """Take the newest promotion of a channel back."""
-    _manage("rollback", as_json, "--reason", reason, "--", channel)
+    _move("rollback", as_json, "--reason", reason, "--", channel)
 
 
 @command
@@ -110,3 +113,25 @@ def serve(context: typer.Context) -> None:
 
 def _manage(name: str, as_json: bool, *arguments: str) -> None:
     run_module(MODULE, name, *(["--json"] if as_json else []), *arguments)
+
+
+def _move(name: str, as_json: bool, *arguments: str) -> None:
+    """As `_manage`, and the moves that the command made or saw go into the journal."""
+    from flows import dvc, journal
+
+    root = dvc.find_root(Path.cwd())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "events.json"
+        try:
+            _manage(name, as_json, "--events", str(path), *arguments)
+        except typer.Exit as ended:
+            code = ended.exit_code
+        events = json.loads(path.read_bytes()) if path.exists() else []
+    if name != "verify":
+        if events:
+            journal.note(root, events[0], complain)
+    elif code == 0:
+        written = journal.repair(root, events, whole="--" not in arguments)
+        if written and not as_json:
+            console.print(f"the journal had no {', '.join(written)}; written now", soft_wrap=True, highlight=False)
+    raise typer.Exit(code)

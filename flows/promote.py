@@ -8,14 +8,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from prefect import flow, get_run_logger, pause_flow_run
 from prefect.artifacts import create_markdown_artifact
 from prefect.input import RunInput
 from pydantic import Field, field_validator
 
-from flows import dvc
+from flows import dvc, journal
 from flows.log import hide_stacks
 from stages.shared.entry import Workspace
 from stages.shared.errors import PipelineError
@@ -24,24 +24,37 @@ MODULE = "stages.publish.manage"
 WAIT_SECONDS = 7 * 24 * 3600
 POLL_SECONDS = 2
 Text = Annotated[str, Field(min_length=1)]
+Form = TypeVar("Form", bound="Answer")
 
 
-class Approval(RunInput):
-    """A person's answer."""
+class Answer(RunInput):
+    """A person's answer, as a form of Prefect's UI asks for it."""
 
-    approve: bool
-    by: Text
-    """Who answers; kept in the history of the channel."""
-    reason: Text
-    override: str | None = None
-    """Why to promote though a gate fails."""
+    approve: bool = Field(title="Approve", description="No ends the run and changes nothing.")
+    by: Text = Field(title="Your name", description="Kept in the history of the channel.")
+    reason: Text = Field(title="Reason", description="Kept in the history of the channel.")
 
-    @field_validator("by", "reason", "override")
+    @field_validator("by", "reason")
     @classmethod
-    def _says_something(cls, value: str | None) -> str | None:
-        if value is not None and not value.strip():
+    def _says_something(cls, value: str) -> str:
+        if not value.strip():
             raise ValueError("say something; it is kept in the history of the channel")
         return value
+
+
+class Approval(Answer):
+    """An answer on a release that may fail a gate."""
+
+    override: str | None = Field(
+        default=None,
+        title="Override",
+        description="Only where a gate fails: why to promote all the same. Kept in the history of the channel.",
+    )
+
+    @field_validator("override")
+    @classmethod
+    def _blank_is_none(cls, value: str | None) -> str | None:
+        return value if value and value.strip() else None
 
 
 @flow(name="promote", flow_run_name="{release} to {channel}", validate_parameters=True)
@@ -59,13 +72,12 @@ def promote(release: str = "latest", channel: str = "production") -> dict[str, A
     root = dvc.find_root(Path.cwd())
     found = _manage(root, "promote", release, "--to", channel, "--dry-run", may_fail=True)
     create_markdown_artifact(evidence_table(found), key="promotion", description=f"{release} to {channel}")
-    answer = _ask(evidence_table(found))
+    answer = _ask(Approval, evidence_table(found))
     if not answer.approve:
         return _declined(answer)
     options = ["--expect", str(found["sequence"]), *(["--override", answer.override] if answer.override else [])]
     options += ["--to", channel, "--reason", answer.reason]
-    moved: dict[str, Any] = _manage(root, "promote", found["digest"], *options, by=answer.by)
-    return moved
+    return _noted(root, _manage(root, "promote", found["digest"], *options, by=answer.by))
 
 
 @flow(name="rollback", flow_run_name="{channel}", validate_parameters=True)
@@ -75,12 +87,11 @@ def rollback(channel: str = "production") -> dict[str, Any]:
     root = dvc.find_root(Path.cwd())
     newest = _manage(root, "history", channel)[0]
     served = f"`{newest['digest'][:16]}` since {newest['time']}, by {newest['actor']}: {newest['reason']}"
-    answer = _ask(f"`{channel}` serves {served}. Take that back?")
+    answer = _ask(Answer, f"`{channel}` serves {served}. Take that back?")
     if not answer.approve:
         return _declined(answer)
     options = ["--reason", answer.reason, "--expect", str(newest["sequence"])]
-    moved: dict[str, Any] = _manage(root, "rollback", channel, *options, by=answer.by)
-    return moved
+    return _noted(root, _manage(root, "rollback", channel, *options, by=answer.by))
 
 
 def evidence_table(found: Mapping[str, Any]) -> str:
@@ -95,15 +106,20 @@ def evidence_table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _ask(text: str) -> Approval:
+def _ask(form: type[Form], text: str) -> Form:
     answer = pause_flow_run(
-        wait_for_input=Approval.with_initial_data(description=text), timeout=WAIT_SECONDS, poll_interval=POLL_SECONDS
+        wait_for_input=form.with_initial_data(description=text), timeout=WAIT_SECONDS, poll_interval=POLL_SECONDS
     )
     assert answer is not None
     return answer
 
 
-def _declined(answer: Approval) -> dict[str, Any]:
+def _noted(root: Path, moved: dict[str, Any]) -> dict[str, Any]:
+    journal.note(root, moved["event"], get_run_logger().warning)
+    return moved
+
+
+def _declined(answer: Answer) -> dict[str, Any]:
     get_run_logger().info("declined by %s: %s", answer.by, answer.reason)
     return {"changed": False, "declined_by": answer.by, "reason": answer.reason}
 

@@ -27,6 +27,7 @@ from stages.publish.signature import make_keys
 from stages.publish.verification import verify
 from stages.shared.entry import Workspace, run_stage
 from stages.shared.errors import ConfigurationError, IntegrityError
+from stages.shared.files import write_json
 from stages.shared.params import Params
 
 Command = Callable[[Desk, argparse.Namespace, Printer], None]
@@ -72,6 +73,7 @@ def history(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
 def check(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
     """Hash everything again. Raises IntegrityError when something is not what it says."""
     report = verify(desk, given.name)
+    _leave(given.events, report.events)
     printer.report(report)
     if report.faults:
         raise IntegrityError(f"{len(report.faults)} fault(s) found; do not use what they name")
@@ -86,12 +88,16 @@ def move(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
         printer.examination(examination)
     refuse_failed(examination, given.override)
     if not given.dry_run:
-        printer.moved(promote(desk, examination, given.reason, given.override), examination.is_served)
+        event = promote(desk, examination, given.reason, given.override)
+        _leave(given.events, [event])
+        printer.moved(event, examination.is_served)
 
 
 def rollback(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
     """Take the newest promotion back."""
-    printer.moved(roll_back(desk, given.channel, given.reason, given.expect), was_served=False)
+    event = roll_back(desk, given.channel, given.reason, given.expect)
+    _leave(given.events, [event])
+    printer.moved(event, was_served=False)
 
 
 def pull(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
@@ -116,6 +122,12 @@ COMMANDS: dict[str, Command] = {
     "pull": pull, "collect": clear,
 }  # fmt: skip
 WRITING = frozenset({"promote", "rollback", "collect"})
+
+
+def _leave(path: Path | None, events: Sequence[Event]) -> None:
+    """For whoever keeps a journal of them beside the store's (flows/journal.py)."""
+    if path is not None:
+        write_json(path, [event.model_dump(mode="json") for event in events])
 
 
 def _summary(desk: Desk, digest: str) -> dict[str, object]:
@@ -154,6 +166,8 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("promote", "rollback"):
         made[name].add_argument("--reason", default="", help="kept in the history of the channel")
         made[name].add_argument("--expect", type=int, help="only if the channel is at this number (0: new)")
+    for name in ("promote", "rollback", "verify"):
+        made[name].add_argument("--events", type=Path, help="also write the moves that were made, or verified, here")
     made["promote"].add_argument("--to", required=True, help="the channel")
     made["promote"].add_argument("--override", help="promote though gates fail, for this reason")
     made["pull"].add_argument("--to", type=Path, help="the folder (default: .pointsman/releases/DIGEST)")

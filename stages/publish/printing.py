@@ -112,7 +112,8 @@ class Printer:
     def report(self, report: Report) -> None:
         """What a verification found."""
         if self.as_json:
-            self._dump(asdict(report))
+            known = {name: value for name, value in asdict(report).items() if name != "events"}
+            self._dump(known)
             return
         for fault in report.faults:
             self.console.print(fault, style="red")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stages.publish.channels import is_channel_name, list_channels, read_history, repair
+from stages.publish.channels import Event, is_channel_name, list_channels, read_history, repair
 from stages.publish.fetch import find_signature, list_releases, read_manifest, verify_stored
 from stages.publish.promotion import Desk, find
 from stages.publish.signature import PublicKey, load_public_key
@@ -20,6 +20,8 @@ class Report:
     channels: tuple[str, ...]
     faults: tuple[str, ...]
     repaired: tuple[str, ...]
+    events: tuple[Event, ...] = ()
+    """Every move of the channels whose history is whole."""
 
 
 def verify(desk: Desk, name: str | None, done: Callable[[str], None] = lambda digest: None) -> Report:
@@ -30,6 +32,7 @@ def verify(desk: Desk, name: str | None, done: Callable[[str], None] = lambda di
     """
     channels = list_channels(desk.store) if name is None else [name] if is_channel_name(name) else []
     faults, repaired, wanted = [], [], list_releases(desk.store) if name is None else []
+    moves: list[Event] = []
     for channel in channels:
         try:
             if repair(desk.store, channel):
@@ -37,6 +40,7 @@ def verify(desk: Desk, name: str | None, done: Callable[[str], None] = lambda di
             events = read_history(desk.store, channel)
             wanted.append(find(desk, channel).digest)
             wanted += [event.digest for event in events]
+            moves += events
         except IntegrityError as error:
             faults.append(str(error))
     if name is not None and not channels:
@@ -45,7 +49,7 @@ def verify(desk: Desk, name: str | None, done: Callable[[str], None] = lambda di
     for digest in releases:
         faults += verify_stored(desk.store, digest) or _signature_faults(desk, digest, trusted)
         done(digest)
-    return Report(releases, tuple(channels), tuple(faults), tuple(repaired))
+    return Report(releases, tuple(channels), tuple(faults), tuple(repaired), tuple(moves))
 
 
 def _trusted(desk: Desk) -> list[PublicKey]:

@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 import yaml
 
+from flows import journal
 from stages.publish.channels import read_history, read_position
 from stages.publish.folder import FolderStore
 from stages.publish.manifest import FileEntry, Manifest
 from stages.publish.release import Release, publish
 
 ROOT = Path(__file__).resolve().parents[3]
-YES = {"approve": True, "by": "grace", "reason": "looks good", "override": None}
+YES = {"approve": True, "by": "grace", "reason": "looks good"}
+TAG = "release/production/000001"
 pytestmark = pytest.mark.slow
 
 
@@ -103,8 +105,21 @@ def test_what_is_approved_is_promoted_in_the_approver_s_name_and_taken_back_the_
     assert [event.digest for event in history] == [first, second, first]
     assert {event.actor for event in history} == {"grace"}
     assert history[-1].reason == "worse"
+    assert list(journal.read(repository.root)) == [f"release/production/00000{number}" for number in (1, 2, 3)]
     (told,) = prefect.call("/artifacts/latest/filter", {"artifacts": {"key": {"any_": ["promotion"]}}})
     assert "passes every gate" in told["data"]
+
+
+def test_a_move_at_the_command_line_is_journalled_and_verify_repairs_the_journal(
+    repository: Any, store: FolderStore
+) -> None:
+    a_release(store, 0.5)
+    done = repository.pointsman("promote", "latest", "--to", "production", "--reason", "first")
+    assert (done.returncode, list(journal.read(repository.root))) == (0, [TAG]), done.stderr
+    subprocess.run(["git", "tag", "-d", TAG], cwd=repository.root, check=True)
+    done = repository.pointsman("verify")
+    assert (done.returncode, list(journal.read(repository.root))) == (0, [TAG]), done.stderr
+    assert f"the journal had no {TAG}; written now" in done.stdout
 
 
 def test_what_is_declined_stays_where_it_was(prefect: Prefect, repository: Any, store: FolderStore) -> None:
