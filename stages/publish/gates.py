@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stages.publish.evidence import Check
 from stages.shared.errors import ConfigurationError
@@ -46,6 +46,8 @@ class Gate(_Closed):
     """Bounds the difference to the same number of this method, or of the release that the channel serves (`served`)."""
     at_least: float | None = None
     at_most: float | None = None
+    p_at_most: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The router must be better on average than that method, by McNemar's exact test corrected by Holm."""
 
     @field_validator("metric", "set")
     @classmethod
@@ -57,8 +59,11 @@ class Gate(_Closed):
 
     @model_validator(mode="after")
     def _bounded(self) -> Gate:
-        if self.at_least is None and self.at_most is None:
-            raise ValueError("a gate needs at_least, at_most or both")
+        if (self.at_least, self.at_most, self.p_at_most) == (None, None, None):
+            raise ValueError("a gate needs at_least, at_most or p_at_most")
+        tested = (self.metric, self.set, self.method, self.pool) == ("em", AVERAGE, "router", "seen")
+        if self.p_at_most is not None and not (tested and self.against not in (None, SERVED)):
+            raise ValueError("p_at_most is for the router's average em against a method of the same release")
         return self
 
     def __str__(self) -> str:
@@ -68,7 +73,7 @@ class Gate(_Closed):
     @property
     def bounds(self) -> str:
         """As in `at least 0.7`."""
-        named = (("at least", self.at_least), ("at most", self.at_most))
+        named = (("at least", self.at_least), ("at most", self.at_most), ("p at most", self.p_at_most))
         return ", ".join(f"{word} {bound:g}" for word, bound in named if bound is not None)
 
 
@@ -133,7 +138,13 @@ def _check(gate: Gate, release: Metrics, served: Metrics | None) -> Check:
         return Check(gate=str(gate), wanted=gate.bounds, found=value, passed=False)
     low, high = gate.at_least, gate.at_most
     passed = (low is None or value >= low) and (high is None or value <= high)
-    return Check(gate=str(gate), wanted=gate.bounds, found=f"{value:.4g}", passed=passed)
+    if gate.p_at_most is None:
+        return Check(gate=str(gate), wanted=gate.bounds, found=f"{value:.4g}", passed=passed)
+    p = _chance(release, str(gate.against))
+    if isinstance(p, str):
+        return Check(gate=str(gate), wanted=gate.bounds, found=p, passed=False)
+    better = value > 0 and p <= gate.p_at_most
+    return Check(gate=str(gate), wanted=gate.bounds, found=f"{value:.4g}, p {p:.2g}", passed=passed and better)
 
 
 def _holds_none_back(metrics: Metrics) -> bool:
@@ -153,6 +164,15 @@ def _number(metrics: Metrics | None, gate: Gate, method: str) -> float | str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return f"{method} has no {gate.metric} on {gate.set}"
     return float(value)
+
+
+def _chance(metrics: Metrics, against: str) -> float | str:
+    """How likely so large a difference is by chance, or why it is not known."""
+    tests: Mapping[str, Any] = (metrics.get("router") or {}).get("versus") or {}
+    p = (tests.get(against) or {}).get("p_holm")
+    if isinstance(p, bool) or not isinstance(p, (int, float)):
+        return f"the router was not tested against {against}{_hint(against, tests)}"
+    return float(p)
 
 
 def _hint(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:

@@ -70,6 +70,29 @@ def test_regret_is_the_distance_from_the_oracle_and_has_a_bound_with_unseen_cand
 
 
 @pytest.mark.parametrize(
+    ("em", "p", "found", "passed"),
+    [
+        (0.5, 0.01, "0.3, p 0.01", True),
+        (0.5, 0.2, "0.3, p 0.2", False),
+        (0.1, 0.01, "-0.1, p 0.01", False),
+        (0.5, None, "the router was not tested against random", False),
+    ],
+)
+def test_a_lead_must_be_more_than_chance(em: float, p: float | None, found: str, passed: bool) -> None:
+    gate = Gate(metric="em", against="random", p_at_most=0.05)
+    metrics = recorded(em)
+    metrics["router"]["versus"] = {} if p is None else {"random": {"p_holm": p}}
+    (check,) = evaluate(Policy(gates=(gate,)), metrics, None, None)
+    assert (check.wanted, check.found, check.passed) == ("p at most 0.05", found, passed)
+
+
+@pytest.mark.parametrize("other", [{"metric": "f1"}, {"set": "nq"}, {"against": "served"}, {"against": None}])
+def test_chance_is_known_for_the_router_s_average_em_alone(other: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="p_at_most is for"):
+        Gate(**{"metric": "em", "against": "random", "p_at_most": 0.05, **other})
+
+
+@pytest.mark.parametrize(
     ("gate", "says"),
     [
         ({"method": "rooter", "metric": "em"}, "did you mean 'router'"),
@@ -126,7 +149,7 @@ def write(root: Path, gate: dict[str, Any]) -> None:
         ({"metric": "emm", "at_least": 0}, r"channels\.production\.gates\.0\.metric: no metric .* did you mean 'em'"),
         ({"metric": "em", "set": "hotpot", "at_least": 0}, "did you mean 'hotpotqa'"),
         ({"metric": "em", "atleast": 0}, "unknown key; did you mean 'at_least'"),
-        ({"metric": "em"}, "needs at_least, at_most or both"),
+        ({"metric": "em"}, "needs at_least, at_most or p_at_most"),
         ({"metric": "em", "at_least": "high"}, "valid number"),
     ],
 )
