@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.publish.answer import MILLIONTH, Watcher, answer, thoughts
+from stages.publish.answer import MILLIONTH, Watcher, answer, release_params, thoughts
 from stages.publish.fetch import fetch_release, verify_release
 from stages.publish.manifest import DIGEST
 from stages.publish.promotion import find, open_desk
@@ -18,7 +18,7 @@ from stages.publish.receipt import read_receipt
 from stages.shared.entry import Workspace, run_stage
 from stages.shared.episode.protocol import CallRequest, Invalid, neutralise, parse_turn
 from stages.shared.episode.types import Episode
-from stages.shared.params import Params
+from stages.shared.params import EvaluateParams, Params
 from stages.shared.pool.candidate import Candidate, Reply
 
 if TYPE_CHECKING:
@@ -50,11 +50,12 @@ def ask(question: str, release: str | None, as_json: bool, params: Params, works
     digest, folder = obtain(release, params, workspace)
     if as_json:
         episode = answer(question, folder, workspace)
-        print(json.dumps(as_record(question, digest, episode), indent=2, ensure_ascii=False))
+        record = as_record(question, digest, episode, release_params(folder).evaluate)
+        print(json.dumps(record, indent=2, ensure_ascii=False))
         return
     screen = Screen.plain()
     screen.begin(digest, verify_release(folder, digest).synthetic)
-    screen.end(answer(question, folder, workspace, screen))
+    screen.end(answer(question, folder, workspace, screen), release_params(folder).evaluate)
 
 
 def obtain(release: str | None, params: Params, workspace: Workspace) -> tuple[str, Path]:
@@ -78,9 +79,35 @@ def obtain(release: str | None, params: Params, workspace: Workspace) -> tuple[s
     return found.digest, folder
 
 
-def as_record(question: str, digest: str, episode: Episode) -> dict[str, Any]:
-    """An episode for machines. Costs in millionths of a dollar."""
-    calls = [turn.call for turn in episode.turns]
+@dataclass(frozen=True)
+class Bill:
+    """What an episode cost, millionths of a dollar, by the prices that its release was evaluated with."""
+
+    calls: float
+    """The candidates, their prompt tokens included."""
+    read: int
+    """Tokens that the policy read: its prompt and the replies, each once."""
+    written: int
+    own: float
+    """The policy's own tokens."""
+
+    @classmethod
+    def of(cls, episode: Episode, prices: EvaluateParams) -> Bill:
+        """The bill of an episode."""
+        written = sum(episode.response_mask)
+        read = len(episode.prompt_ids) + len(episode.response_mask) - written
+        own = read * prices.router_prompt_price + written * prices.router_price
+        return cls(sum(call.cost_total for call in episode.calls), read, written, own)
+
+    @property
+    def total(self) -> float:
+        """Everything."""
+        return self.calls + self.own
+
+
+def as_record(question: str, digest: str, episode: Episode, prices: EvaluateParams) -> dict[str, Any]:
+    """An episode for machines. Costs in millionths of a dollar, named as in metrics/evaluate.json."""
+    calls, bill = [turn.call for turn in episode.turns], Bill.of(episode, prices)
     return {
         "release": digest,
         "question": question,
@@ -88,7 +115,10 @@ def as_record(question: str, digest: str, episode: Episode) -> dict[str, Any]:
         "ending": episode.ending,
         "well_formed": episode.well_formed,
         "cost": episode.cost,
-        "cost_total": sum(call.cost_total for call in episode.calls),
+        "cost_total": bill.total,
+        "own_cost": bill.own,
+        "own_tokens": bill.written,
+        "own_read": bill.read,
         "turns": [
             {
                 "text": turn.text,
@@ -139,15 +169,16 @@ class Screen(Watcher):
         price = f"{dollars(reply.cost(candidate))}, {reply.latency_s:.2f} s"
         self.console.print(f"← {text}  ({price})", style="red" if failed else "green")
 
-    def end(self, episode: Episode) -> None:
+    def end(self, episode: Episode, prices: EvaluateParams) -> None:
         """Print the answer and what it cost."""
         if episode.answer is None:
             self.console.print(f"no answer ({episode.ending})", style="bold red")
         else:
             self.console.print(neutralise(episode.answer) or "(empty answer)", style="bold")
-        total = sum(call.cost_total for call in episode.calls)
+        total = Bill.of(episode, prices).total
         calls = f"{len(episode.calls)} call{'' if len(episode.calls) == 1 else 's'}"
-        self.console.print(f"{calls}, {dollars(episode.cost)}, with prompt tokens {dollars(total)}", style="dim")
+        said = f"{calls}, {dollars(episode.cost)}, with prompt tokens and the router's own {dollars(total)}"
+        self.console.print(said, style="dim")
 
 
 def dollars(millionths: float) -> str:

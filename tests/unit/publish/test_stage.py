@@ -78,7 +78,10 @@ def test_an_episode_as_json_has_costs_and_calls(
     call = record["turns"][0]["call"]
     assert call["candidate"] == "Arlix"
     assert record["cost"] == call["cost"] > 0
-    assert record["cost_total"] > record["cost"]
+    assert min(record["own_read"], record["own_tokens"]) > 0
+    assert record["own_cost"] == pytest.approx((record["own_read"] + record["own_tokens"]) * 3.0e-5)
+    assert record["cost_total"] == pytest.approx(call["cost_total"] + record["own_cost"])
+    assert call["cost_total"] > record["cost"]
     assert record["answer"]
     assert record["ending"] == "answered"
     assert record["release"] == json.loads((published.artifacts("publish") / "release.json").read_text())["digest"]
