@@ -34,6 +34,7 @@ def run_in_container(engine: Engine, stage: str, needs: Needs, limits: StagePara
     """
     if shutil.which(engine) is None:
         raise ConfigurationError(f"stage.runtime is {engine}, which is not installed; install it, or set it to process")
+    _check_readable(root)
     _prepare(needs.writes)
     name = container_name(stage, root)
     subprocess.run([engine, "rm", "--force", name], capture_output=True, check=False)
@@ -83,6 +84,11 @@ def _user(engine: Engine) -> Sequence[str]:
 
 def _devices(engine: Engine) -> Sequence[str]:
     return ["--device=nvidia.com/gpu=all"] if engine == "podman" else ["--gpus=all"]
+
+
+def _check_readable(root: Path) -> None:
+    if os.getuid() == 0 and root.stat().st_mode & 0o005 != 0o005:
+        raise ConfigurationError(f"started by root, a stage is nobody, who may not read {root}; run: chmod o+rx {root}")
 
 
 def _prepare(folders: Sequence[Path]) -> None:

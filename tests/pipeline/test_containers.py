@@ -65,7 +65,7 @@ def launch(root: Path, stage: str, **variables: str) -> None:
 @pytest.fixture(scope="session")
 def first(image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout in which every stage up to the evaluation has run, each in a container of its own."""
-    root = checkout(tmp_path_factory.mktemp("first"), image)
+    root = checkout(tmp_path_factory.mktemp("first") / "checkout", image)
     for stage in ("ingest", "profile", "train", "evaluate"):
         launch(root, stage)
     return root
@@ -77,7 +77,7 @@ def hashes(root: Path, stage: str) -> dict[str, str]:
 
 
 def test_the_same_inputs_in_two_fresh_containers_give_the_same_outputs(first: Path, image: str, tmp_path: Path) -> None:
-    second = checkout(tmp_path, image)
+    second = checkout(tmp_path / "checkout", image)
     shutil.copytree(first / "artifacts/train", second / "artifacts/train")
     for stage in REPRODUCED:
         launch(second, stage)
@@ -110,7 +110,7 @@ print(json.dumps({
 
 
 def test_a_stage_within_is_nobody_reaches_nothing_and_writes_its_outputs_alone(image: str, tmp_path: Path) -> None:
-    root = checkout(tmp_path, image)
+    root = checkout(tmp_path / "checkout", image)
     (root / "artifacts/ingest").mkdir(parents=True)
     for name in ("artifacts", "metrics", ".pointsman"):
         (root / name).mkdir(exist_ok=True)

@@ -161,13 +161,26 @@ def test_training_and_evaluation_on_a_gpu_run_on_its_image() -> None:
 def test_what_the_engine_says_becomes_an_error_that_says_what_to_do(
     code: int, error: type[Exception], tmp_path: Path
 ) -> None:
+    tmp_path.chmod(0o755)
     engine(tmp_path, "podman", f"sys.exit({code} if sys.argv[1] == 'run' else 0)")
     params = parameters()
     with pytest.raises(error):
         run_in_container("podman", "ingest", needs_of("ingest", params, tmp_path, IMAGE), params.stage, tmp_path)
 
 
+def test_a_checkout_that_nobody_may_read_is_refused_where_root_starts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine(tmp_path, "podman", "")
+    monkeypatch.setattr(container.os, "getuid", lambda: 0)
+    tmp_path.chmod(0o700)
+    params = parameters()
+    with pytest.raises(ConfigurationError, match=r"chmod o\+rx"):
+        run_in_container("podman", "ingest", needs_of("ingest", params, tmp_path, IMAGE), params.stage, tmp_path)
+
+
 def test_a_container_that_a_dead_launcher_left_goes_first(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
     engine(tmp_path, "docker", "sys.exit(3 if sys.argv[1] == 'run' else 0)")
     params = parameters()
     needs = needs_of("ingest", params, tmp_path, IMAGE)
