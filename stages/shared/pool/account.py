@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from stages.shared.params.pool import Budget
 from stages.shared.pool.journal import Row
-from stages.shared.pool.money import dollars, picos
+from stages.shared.pool.money import dollars
 
+DAY_S = 86_400
 Scope = tuple[str, str]
 """What a budget is about, and which one: ("candidate", "Arlix")."""
 
@@ -48,14 +48,14 @@ class Account:
             self.sums[scope].held -= most
             self.sums[scope].spent += row["cost"]
 
-    def shortage(self, budget: Budget, row: Row) -> str | None:
-        """Which budget an attempt would break, in words; None where it fits."""
-        limits = budget.model_dump()
-        for scope in self._scopes(row, own=True):
-            limit, known = limits[scope[0]], self.sums[scope]
-            if limit is not None and known.spent + known.held + row["most"] > picos(limit):
+    def shortage(self, limits: Mapping[str, int], row: Row) -> str | None:
+        """Which limit (by kind of scope, picos) an attempt would break, in words; None where it fits."""
+        for kind, which in self._scopes(row, own=True):
+            limit, known = limits.get(kind), self.sums[kind, which]
+            if limit is not None and known.spent + known.held + row["most"] > limit:
+                whose = f" for {which}" if kind in ("stage", "candidate") else ""
                 return (
-                    f"pool.limits.budget.{scope[0]} is {limit:g} USD for {scope[1]}: {dollars(known.spent)} is spent, "
+                    f"pool.limits.budget.{kind} is {dollars(limit)}{whose}: {dollars(known.spent)} is spent, "
                     f"{dollars(known.held)} held for calls whose cost is not known yet, "
                     f"and a call to {row['candidate']} may take {dollars(row['most'])}"
                 )
@@ -63,7 +63,7 @@ class Account:
 
     def _scopes(self, row: Row, own: bool) -> Iterator[Scope]:
         yield "run", row["run"]
-        yield "day", row["at"][:10]
+        yield "day", str(row["at"] // DAY_S)
         if own:
             yield "stage", self.stage
             yield "candidate", row["candidate"]

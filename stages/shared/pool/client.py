@@ -68,6 +68,8 @@ class Call:
         self.attempts += 1
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
+        if self.attempts == 1:
+            return reply
         return replace(
             reply,
             prompt_tokens=self.prompt_tokens,
@@ -176,7 +178,7 @@ class HttpPool:
     async def _placed(self, call: Call) -> tuple[Attempt, Reply]:
         """One attempt in a place of its own, written down before and after; and the reply of all attempts so far."""
         line = call.line
-        async with line.share, line.pace.place(), self._places:
+        async with line.share, line.pace, self._places:
             call.deadline = call.deadline or time.monotonic() + self._limits.deadline_s
             began = time.monotonic()
             async with self._held(call) as hold:

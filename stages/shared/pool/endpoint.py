@@ -7,6 +7,7 @@ import os
 import socket
 import urllib.request
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -102,20 +103,26 @@ def _check_address(host: str, name: str) -> None:
 
 def _parts(candidate: Candidate) -> SplitResult:
     """Raises ConfigurationError, which does not show the address: it may hold a password."""
+    return _split(candidate.base_url, candidate.name, candidate.private)
+
+
+@lru_cache(256)
+def _split(base_url: str, name: str, private: bool) -> SplitResult:
     try:
-        parts = urlsplit(candidate.base_url)
+        parts = urlsplit(base_url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         usable = False
     if not usable:
-        raise ConfigurationError(f"the base_url of {candidate.name} is no address; write it as https://host/v1")
+        raise ConfigurationError(f"the base_url of {name} is no address; write it as https://host/v1")
     if parts.username is not None:
-        raise ConfigurationError(f"the base_url of {candidate.name} holds a user; put the key into key_env's variable")
-    if not candidate.private:
-        _check_address(parts.hostname or "", candidate.name)
+        raise ConfigurationError(f"the base_url of {name} holds a user; put the key into key_env's variable")
+    if not private:
+        _check_address(parts.hostname or "", name)
     return parts
 
 
+@lru_cache(256)
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -15,6 +15,7 @@ from stages.shared.errors import IntegrityError
 
 Row = dict[str, Any]
 CHUNK = 1 << 22
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class Journal:
@@ -42,7 +43,7 @@ class Journal:
     def append(self, row: Row) -> None:
         """Write one row; only while `locked` holds the folder."""
         self.catch_up()
-        line = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+        line = _ENCODER.encode(row).encode("utf-8", "replace") + b"\n"
         place, todo = self._read, memoryview(line)
         while todo:
             todo = todo[os.write(self._file, todo) :]

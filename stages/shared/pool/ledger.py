@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 
 from stages.shared.errors import BudgetError, IntegrityError
 from stages.shared.params.pool import Budget
@@ -24,7 +25,7 @@ from stages.shared.pool.account import Account
 from stages.shared.pool.attempt import Attempt
 from stages.shared.pool.candidate import Outcome, Reply
 from stages.shared.pool.journal import Journal, Row, locked
-from stages.shared.pool.money import Tariff, dollars
+from stages.shared.pool.money import Tariff, dollars, picos
 
 RUN = "POINTSMAN_RUN"
 """The environment variable that names the run of the pipeline that a stage belongs to."""
@@ -47,11 +48,21 @@ class Place:
 
 @dataclass
 class Hold:
-    """Money held back for one attempt."""
+    """Money held back for one attempt, for as long as an `async with` runs; see `Ledger.attempt`."""
 
-    id: str
+    ledger: Ledger
+    begin: Row
     tariff: Tariff
     settled: Row | None = None
+
+    async def __aenter__(self) -> Hold:
+        await self.ledger.reserve(self.begin)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.ledger.release(self.begin["begin"], self.settled)
 
     def settle(self, attempt: Attempt, reply: Reply) -> None:
         """Note how the attempt ended, and the reply that it and the attempts before it come to.
@@ -60,7 +71,7 @@ class Hold:
         """
         tokens = attempt.reply.prompt_tokens, attempt.reply.completion_tokens
         cost = self.tariff.cost(*tokens) if attempt.certain else None
-        self.settled = {"end": self.id, "cost": cost, "at": _now(), "reply": asdict(reply)}
+        self.settled = {"end": self.begin["begin"], "cost": cost, "at": _now(), "reply": vars(reply)}
         if attempt.served:
             self.settled["served"] = attempt.served
 
@@ -73,7 +84,8 @@ class Ledger:
     """
 
     def __init__(self, place: Place, budget: Budget) -> None:
-        self._place, self._budget = place, budget
+        self._place = place
+        self._limits = {name: picos(usd) for name, usd in budget if usd is not None}
         self._account = Account(place.stage)
         self._answers: dict[str, tuple[int, int]] = {}
         self._calls: dict[str, str] = {}
@@ -100,28 +112,39 @@ class Ledger:
         row = self._open.at(*found)["reply"]
         return Reply(**{**row, "outcome": Outcome(row["outcome"])})
 
-    @asynccontextmanager
-    async def attempt(self, candidate: str, call: str, key: str, most: int, tariff: Tariff) -> AsyncIterator[Hold]:
-        """Hold back the most that an attempt may cost while the block makes it; `Hold.settle` says how it ended.
+    def attempt(self, candidate: str, call: str, key: str, most: int, tariff: Tariff) -> Hold:
+        """Hold back the most that an attempt may cost while an `async with` makes it; `Hold.settle` says how it ended.
 
-        `call` is what is asked, `key` what the provider is told to know the attempt by, `most` is in picos.
-        A block that ends without that was interrupted: the money stays held back. Waits while calls under way hold what
-        this one needs. Raises BudgetError when they do not free enough.
+        `call` is what is asked, `key` what the provider is told to know the attempt by, `most` is in picos. A block
+        that ends without `settle` was interrupted: the money stays held back. Waits while calls under way hold what
+        this one needs; raises BudgetError when they do not free enough.
         """
-        row = {"candidate": candidate, "call": call, "key": key, "most": most}
-        hold = Hold(await self._reserved(row), tariff)
-        try:
-            yield hold
-        finally:
-            self._live.discard(hold.id)
-            if hold.settled is not None:
-                with locked(self._lock):
-                    self._open.append(hold.settled)
-                self._sync_soon()
-            for future in self._waiting:
-                if not future.done():
-                    future.set_result(None)
-            self._waiting.clear()
+        self._number += 1
+        row = {"begin": f"{self._writer}-{self._number}", "run": self._place.run, "candidate": candidate, "call": call,
+               "key": key, "most": most}  # fmt: skip
+        return Hold(self, row, tariff)
+
+    async def reserve(self, row: Row) -> None:
+        """Write the beginning of an attempt down, once there is money for it."""
+        row["at"] = _now()
+        while (shortage := self._reserve(row)) is not None:
+            if not self._live:
+                raise BudgetError(f"{shortage}; raise it and run again: what was paid for is kept")
+            self._waiting.append(future := asyncio.get_running_loop().create_future())
+            await future
+        self._sync_soon()
+
+    def release(self, begin: str, settled: Row | None) -> None:
+        """An attempt is over, whose end, where one is known, is written down."""
+        self._live.discard(begin)
+        if settled is not None:
+            with locked(self._lock):
+                self._open.append(settled)
+            self._sync_soon()
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+        self._waiting.clear()
 
     def told(self) -> str:
         """What this run of the stage came to, for a person."""
@@ -156,28 +179,19 @@ class Ledger:
             other.close()
         self._others.clear()
 
-    async def _reserved(self, asked: Row) -> str:
-        """Write the beginning of an attempt down once there is money for it; its number."""
-        self._number += 1
-        row = {"begin": f"{self._writer}-{self._number}", "run": self._place.run, "at": _now(), **asked}
-        while (shortage := self._reserve(row)) is not None:
-            if not self._live:
-                raise BudgetError(f"{shortage}; raise it and run again: what was paid for is kept")
-            self._waiting.append(future := asyncio.get_running_loop().create_future())
-            await future
-        self._sync_soon()
-        return str(row["begin"])
-
     def _reserve(self, row: Row) -> str | None:
         with locked(self._lock):
-            self._open.catch_up()
-            if self._budget.run is not None or self._budget.day is not None:
-                self._look_at_others()
-            shortage = self._account.shortage(self._budget, row)
+            shortage = self._shortage(row) if self._limits else None
             if shortage is None:
                 self._open.append(row)
                 self._live.add(row["begin"])
             return shortage
+
+    def _shortage(self, row: Row) -> str | None:
+        self._open.catch_up()
+        if "run" in self._limits or "day" in self._limits:
+            self._look_at_others()
+        return self._account.shortage(self._limits, row)
 
     def _look_at_others(self) -> None:
         """What other stages spent of the same run, and on this day."""
@@ -193,8 +207,7 @@ class Ledger:
             self._calls[row["begin"]] = row["call"]
         elif "end" in row:
             call = self._calls.pop(row["end"], None)
-            fresh = datetime.fromisoformat(row["at"]).timestamp() >= self._place.since
-            if call is not None and fresh and not Outcome(row["reply"]["outcome"]).is_failure:
+            if call is not None and row["at"] >= self._place.since and not Outcome(row["reply"]["outcome"]).is_failure:
                 self._answers[call] = place, length
 
     def _count(self, own: bool, row: Row, place: int, length: int) -> None:
@@ -260,5 +273,6 @@ def _last_line(path: Path) -> bytes:
         return file.read().rstrip(b"\n").rpartition(b"\n")[2]
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+def _now() -> float:
+    """Seconds since 1970, to the millisecond."""
+    return round(time.time(), 3)

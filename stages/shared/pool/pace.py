@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 
 class Pace:
-    """Places at one provider, `most` at first."""
+    """Places at one provider, `most` at first; an `async with` takes one, when the provider allows."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -28,14 +27,13 @@ class Pace:
         """Places as of now."""
         return int(self._width)
 
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """A place for as long as the block runs: waits for one, and for as long as the provider asked to."""
+    async def __aenter__(self) -> None:
         await self._enter()
-        try:
-            yield
-        finally:
-            self._leave()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave()
 
     async def _enter(self) -> None:
         if self._inside < self.width and not self._queue:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -160,7 +159,7 @@ async def test_a_run_counts_all_its_stages_and_a_day_all_its_runs(tmp_path: Path
 
 
 async def test_yesterday_does_not_count_today(tmp_path: Path) -> None:
-    yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    yesterday = time.time() - 86_400
     began = {"begin": "x-1", "run": "r", "candidate": "Arlix", "call": "c", "key": "k", "most": MOST, "at": yesterday}
     (tmp_path / "profile-s-0001.jsonl").write_text(json.dumps(began) + "\n")
     with open_ledger(place(tmp_path), Budget(day=MOST * USD)) as ledger:
@@ -194,7 +193,7 @@ def test_a_journal_that_is_cut_off_anywhere_loses_its_last_row_only(
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize("line", ["nonsense", "[]", '{"begin": 3}', '{"begin":"a","run":"r","at":"x","most":"much"}'])
+@pytest.mark.parametrize("line", ["nonsense", "[]", '{"begin": 3}', '{"begin":"a","run":"r","at":3,"most":"much"}'])
 async def test_a_line_that_is_no_row_is_named_and_nothing_is_called(tmp_path: Path, line: str) -> None:
     (tmp_path / "profile-s-0001.jsonl").write_text(line + "\n")
     with pytest.raises(IntegrityError, match="remove that line"):

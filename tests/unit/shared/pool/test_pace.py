@@ -13,7 +13,7 @@ async def fill(pace: Pace, count: int) -> tuple[asyncio.Event, list[asyncio.Task
     go, inside = asyncio.Event(), [0, 0]
 
     async def one() -> None:
-        async with pace.place():
+        async with pace:
             inside[0] += 1
             inside[1] = max(inside)
             await go.wait()
@@ -51,7 +51,7 @@ async def test_one_place_is_always_left() -> None:
     pace = Pace(2)
     for _ in range(5):
         pace.limited(time.monotonic(), 0.0)
-    async with pace.place():
+    async with pace:
         assert pace.width == 1
 
 
@@ -59,7 +59,7 @@ async def test_nobody_asks_again_before_the_time_that_the_provider_named() -> No
     pace = Pace(4)
     pace.limited(time.monotonic(), 0.1)
     began = time.monotonic()
-    async with pace.place():
+    async with pace:
         assert time.monotonic() - began >= 0.09
 
 
@@ -79,5 +79,5 @@ async def test_who_gives_up_while_waiting_leaves_the_place_to_the_next() -> None
 
 
 async def fill_one(pace: Pace) -> None:
-    async with pace.place():
+    async with pace:
         pass
