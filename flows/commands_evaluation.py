@@ -98,7 +98,10 @@ def seeds(
 @guarded
 def evaluate_records(
     folder: Annotated[Path, typer.Argument(help="Records of LLMRouter, LLMRouterBench, RouterBench or RouterEval.")],
-    methods: Annotated[str, typer.Option(help="Names with commas between; default: all that need no replies.")] = "",
+    methods: Annotated[
+        str,
+        typer.Option(help="Names with commas between; default: all that need neither replies nor, as bert, minutes."),
+    ] = "",
     without: Annotated[list[str] | None, typer.Option(help="A task to leave out (LLMRouter).")] = None,
     seed: Annotated[int, typer.Option(help="Of what learns, and of a split made here.")] = 7,
     as_json: JsonOption = False,

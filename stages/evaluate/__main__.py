@@ -81,7 +81,8 @@ async def _play(
         pool = await stack.enter_async_context(replaying(params, workspace, candidates))
         trained, base = await load_players(stack, workspace.artifacts("train"), params, pool)
         lines, encode = make_lines(descriptors, pool.candidates), Remembering(minilm)
-        contest = Contest(questions, lines, records, params.evaluate, encode, marker)
+        world = params.world if params.pool.kind == "sandbox" else None
+        contest = Contest(questions, lines, records, params.evaluate, encode, marker, world)
         with Progress("evaluate", total=contest.size, unit="episodes") as progress:
             in_flight = params.evaluate.batch
             tariff = Tariff(params.evaluate.router_prompt_price, params.evaluate.router_price)

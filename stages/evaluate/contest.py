@@ -18,12 +18,16 @@ from stages.evaluate.reading import exchanges
 from stages.evaluate.records import Record
 from stages.evaluate.routers.catalogue import FITS
 from stages.evaluate.routers.chance import RandomRouter
+from stages.evaluate.routers.corpus import Corpus, load_corpus
 from stages.evaluate.routers.encoder import Encoder
 from stages.evaluate.routers.fixed import FixedRouter, largest
+from stages.evaluate.routers.ground import Ground
 from stages.evaluate.routers.history import make_history
+from stages.evaluate.routers.played import PLAYS, named
 from stages.evaluate.routers.protocol import Asked, Choice, Router
-from stages.shared.errors import DataError, PipelineError
-from stages.shared.params import EvaluateParams, RecordsMethod
+from stages.shared.errors import DataError, PipelineError, TransientError
+from stages.shared.params import EvaluateParams, RecordsMethod, WorldParams
+from stages.shared.params.evaluate import PlayedMethod
 from stages.shared.questions import Question
 from stages.shared.scoring import contains
 
@@ -59,6 +63,8 @@ class Contest:
     params: EvaluateParams
     encode: Encoder
     marker: Marker
+    world: WorldParams | None = None
+    """Of the sandbox: its facts are searched where `evaluate.corpus` names no folder."""
     calibrations: dict[str, Calibration] = field(default_factory=dict)
     """Of the seen pool, filled by `run`: a method, or the prompt's table, -> what its stated chances are worth."""
 
@@ -68,7 +74,8 @@ class Contest:
         widest = self.lines[-1]
         episodes = len(self.questions) * (len(widest.names) + 2 + 2 * len(self.lines) + len(self.forced))
         others = len(exchanges(self.questions, self.lines[0].roster))
-        return episodes + others + len(distinct_parts(self.questions)) * len(widest.names)
+        played = sum(len(self._named(line)) for line in self.lines) * len(self.questions)
+        return episodes + others + played + len(distinct_parts(self.questions)) * len(widest.names)
 
     @property
     def forced(self) -> tuple[str, ...]:
@@ -98,7 +105,33 @@ class Contest:
                 failures += failed
                 for method, made in choices.items():
                     results += self.marker.mark(method, line.pool, self._attempts(table, made))
+        for line in self.lines:
+            for name in self._named(line):
+                found = await self._play(measurement, line, name)
+                if isinstance(found, Failure):
+                    failures.append(found)
+                else:
+                    results += self.marker.mark(name, line.pool, found)
         return results, failures
+
+    def _named(self, line: Line) -> tuple[PlayedMethod, ...]:
+        return named(self.params, widest=line is not self.lines[0])
+
+    async def _play(self, measurement: Measurement, line: Line, method: PlayedMethod) -> list[Attempt] | Failure:
+        """A candidate that does not answer stops the stage, as everywhere; any other fault loses the method alone."""
+        ground = Ground(
+            measurement.base, measurement.trained, measurement.tariff, line, self.params, self.encode,
+            lambda: make_history(self.records, line.names, self.encode), self._corpus,
+        )  # fmt: skip
+        try:
+            return await measurement.played(f"{method}, {line.pool}", PLAYS[method](ground))
+        except TransientError:
+            raise
+        except METHOD_FAULTS as error:
+            return Failure(method, line.pool, str(error) or type(error).__name__)
+
+    def _corpus(self) -> Corpus:
+        return load_corpus(self.params.corpus, self.world)
 
     async def _line(self, measurement: Measurement, line: Line, table: Table, alone: Sequence[Attempt]) -> list[Result]:
         before = await measurement.before_ppo(line)
@@ -123,12 +156,13 @@ class Contest:
 
     def _fitted(self, line: Line, table: Table) -> tuple[dict[RecordsMethod, list[Choice]], list[Failure]]:
         """What the methods of `evaluate.methods` choose for each question, fitted on the profile's records."""
-        if not self.params.methods:
+        methods = [method for method in FITS if method in self.params.methods]
+        if not methods:
             return {}, []
         try:
             history = make_history(self.records, line.names, self.encode)
         except DataError as error:
-            return {}, [Failure(method, line.pool, str(error)) for method in self.params.methods]
+            return {}, [Failure(method, line.pool, str(error)) for method in methods]
         texts = tuple(question.question for question in self.questions)
 
         def reply(place: int, candidate: str) -> str:
@@ -138,7 +172,7 @@ class Contest:
         asked = Asked(texts, self.encode(texts), reply)
         choices: dict[RecordsMethod, list[Choice]] = {}
         failures: list[Failure] = []
-        for method in self.params.methods:
+        for method in methods:
             try:
                 router = FITS[method](history, self.params)
                 choices[method] = router.decide(asked)

@@ -85,10 +85,10 @@ class Measurement:
         self, trained: Player, base: Player, questions: Sequence[Question], tariff: Tariff, *, in_flight: int,
         progress: Progress,
     ) -> None:  # fmt: skip
-        self._trained = trained
-        self._base = base
+        self.trained = trained
+        self.base = base
         self._questions = questions
-        self._tariff = tariff
+        self.tariff = tariff
         self._slots = asyncio.Semaphore(in_flight)
         self._progress = progress
 
@@ -101,10 +101,10 @@ class Measurement:
         async def call(pair: tuple[Question, str]) -> Call:
             """One question with one candidate."""
             question, name = pair
-            return self._single(question, name, await self._base.answer_with(question, name, rosters[name]))
+            return self._single(question, name, await self.base.answer_with(question, name, rosters[name]))
 
         calls = await self._each("single calls", pairs, call)
-        probes = await self._each("parts of questions", parts, lambda pair: _probe(self._base.pool, *pair))
+        probes = await self._each("parts of questions", parts, lambda pair: _probe(self.base.pool, *pair))
         return Table(
             {(question.id, name): found for (question, name), found in zip(pairs, calls, strict=True)},
             {(part.question, name): probe for (part, name), probe in zip(parts, probes, strict=True)},
@@ -112,26 +112,26 @@ class Measurement:
 
     async def direct(self, line: Line) -> list[Attempt]:
         """Direct: the base policy, opened with `<answer>`, alone."""
-        return await self._episodes("direct", lambda question: self._base.answer_alone(question, line.roster))
+        return await self._episodes("direct", lambda question: self.base.answer_alone(question, line.roster))
 
     async def before_ppo(self, line: Line, max_calls: int | None = None) -> list[Attempt]:
         """The base policy as a router, with all its turns, or as many as `max_calls` allows."""
         note = f"before PPO, {line.pool}"
-        return await self._episodes(note, lambda question: self._base.play(question, line.roster, max_calls))
+        return await self._episodes(note, lambda question: self.base.play(question, line.roster, max_calls))
 
     async def router(self, line: Line, note: str = "") -> list[Attempt]:
         """The trained policy, greedy."""
         note = note or f"router, {line.pool}"
-        return await self._episodes(note, lambda question: self._trained.play(question, line.roster))
+        return await self._episodes(note, lambda question: self.trained.play(question, line.roster))
 
     async def forced(self, line: Line, candidate: str) -> list[Attempt]:
         """The trained policy with every call answered by one candidate: what choosing is worth, beyond asking."""
         roster = redirect(line.roster, candidate)
-        return await self._episodes(f"forced:{candidate}", lambda question: self._trained.play(question, roster))
+        return await self._episodes(f"forced:{candidate}", lambda question: self.trained.play(question, roster))
 
     async def capped(self, line: Line) -> list[Attempt]:
         """The trained policy, allowed one call: what further calls add."""
-        return await self._episodes("one call", lambda question: self._trained.play(question, line.roster, max_calls=1))
+        return await self._episodes("one call", lambda question: self.trained.play(question, line.roster, max_calls=1))
 
     async def reading(self, line: Line) -> Reading | None:
         """Whom the trained policy calls first when two candidates exchange their skills in the prompt."""
@@ -139,15 +139,19 @@ class Measurement:
         async def choice(pair: tuple[Question, Exchange]) -> Choice:
             """One question, asked with both tables."""
             question, swapped = pair
-            played = [await self._trained.play(question, shown) for shown in (line.roster, swapped.roster)]
+            played = [await self.trained.play(question, shown) for shown in (line.roster, swapped.roster)]
             return Choice(swapped, *map(first_called, played))
 
         return summarise(await self._each("skills exchanged", exchanges(self._questions, line.roster), choice))
 
+    async def played(self, note: str, play: Callable[[Question], Awaitable[Attempt]]) -> list[Attempt]:
+        """A method that plays each question by itself."""
+        return await self._each(note, self._questions, play)
+
     async def _episodes(self, note: str, play: Callable[[Question], Awaitable[Episode]]) -> list[Attempt]:
         async def attempt(question: Question) -> Attempt:
             """One question played."""
-            return from_episode(question, await play(question), self._tariff)
+            return from_episode(question, await play(question), self.tariff)
 
         return await self._each(note, self._questions, attempt)
 
@@ -157,7 +161,7 @@ class Measurement:
                 f"the call of {name} with {question.dataset} question {question.id} did not survive the policy's "
                 "tokenizer or does not fit its context; rename the candidate, or raise episode.response_tokens"
             )
-        return Call(from_episode(question, episode, self._tariff, scripted=True), episode.calls[0].reply.text)
+        return Call(from_episode(question, episode, self.tariff, scripted=True), episode.calls[0].reply.text)
 
     async def _each(self, note: str, items: Sequence[S], work: Callable[[S], Awaitable[T]]) -> list[T]:
         async def one(item: S) -> T:

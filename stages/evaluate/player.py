@@ -37,11 +37,11 @@ class Player:
 
     async def play(self, question: Question, roster: Roster, max_calls: int | None = None) -> Episode:
         """One free episode of at most so many calls. Raises TransientError when the pool fails it each time."""
-        return await self._run(question, roster, self.generate, max_calls or self.params.max_calls)
+        return await self.run(question, roster, self.generate, max_calls or self.params.max_calls)
 
     async def answer_alone(self, question: Question, roster: Roster) -> Episode:
         """The policy's turn is opened with `<answer>`: it can only answer, from what it knows."""
-        return await self._run(question, roster, self._opened, max_calls=0)
+        return await self.run(question, roster, self.opened, max_calls=0)
 
     async def answer_with(self, question: Question, candidate: str, roster: Roster) -> Episode:
         """The question goes to one candidate as it stands, and the policy answers from the reply.
@@ -63,15 +63,16 @@ class Player:
                 )
             if len(context) == start:
                 return Generation(call, None, "stop")
-            return await self._must_answer(context, max_tokens=max_tokens, stop=stop)
+            return await self.must_answer(context, max_tokens=max_tokens, stop=stop)
 
-        return await self._run(question, roster, scripted, max_calls=1)
+        return await self.run(question, roster, scripted, max_calls=1)
 
     def _prompt(self, question: Question, roster: Roster) -> list[int]:
         message = render_prompt(question.question, roster, self.params.prompt, self.params.max_calls)
         return chat_ids(self.tokenizer, message)
 
-    async def _run(self, question: Question, roster: Roster, generate: Generate, max_calls: int) -> Episode:
+    async def run(self, question: Question, roster: Roster, generate: Generate, max_calls: int) -> Episode:
+        """One episode whose turns come from `generate`. Raises TransientError when the pool fails it each time."""
         prompt, params = self._prompt(question, roster), self.params.model_copy(update={"max_calls": max_calls})
         for _ in range(REPLAYS):
             episode = await run_episode(prompt, roster, generate, self.pool, self.tokenizer, params)
@@ -85,13 +86,15 @@ class Player:
             "a dropped question would bend the result, so run the stage again when the candidate answers"
         )
 
-    async def _must_answer(self, context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+    async def must_answer(self, context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+        """The policy writes freely; a turn that does not answer is written again, opened with `<answer>`."""
         free = await self.generate(context, max_tokens=max_tokens, stop=stop)
         if isinstance(parse_turn(self.tokenizer.decode(free.token_ids)), Answer):
             return free
-        return await self._opened(context, max_tokens=max_tokens, stop=stop)
+        return await self.opened(context, max_tokens=max_tokens, stop=stop)
 
-    async def _opened(self, context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+    async def opened(self, context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+        """A turn that begins with `<answer>`."""
         opening = tuple(self.tokenizer.encode(ANSWER))
         rest = await self.generate((*context, *opening), max_tokens=max(1, max_tokens - len(opening)), stop=stop)
         return Generation((*opening, *rest.token_ids), None, rest.finish)

@@ -97,6 +97,42 @@ def test_routerbench_is_read_from_its_wide_table(tmp_path: Path) -> None:
         read_records_folder(tmp_path, seed=7)
 
 
+def routerbench(folder: Path) -> Path:
+    """The cheap model is right on even questions and says so; the dear one is always right."""
+    head = "prompt,m,m|total_cost,m|model_response,n,n|total_cost,n|model_response"
+    lines = [f"q{number},{1 - number % 2}.0,1e-6,{('yes', 'no')[number % 2]},1.0,3e-6,yes" for number in range(40)]
+    (folder / "routerbench_0shot.csv").write_text("\n".join([head, *lines]))
+    return folder
+
+
+def test_replies_that_were_published_let_the_methods_that_look_take_part(tmp_path: Path) -> None:
+    table = read_records_folder(routerbench(tmp_path), seed=7)
+    standing = hold(table, ("llm-blender", "frugalgpt", "knn-multi"), letters, PARAMS)
+    found = {score.method: score for score in standing.scores}
+    assert (found["llm-blender"].accuracy, found["llm-blender"].cost) == (1.0, pytest.approx(4.0))
+    assert found["frugalgpt"].accuracy == 1.0
+    assert found["frugalgpt"].cost == pytest.approx(found["oracle"].cost + 0.5, abs=0.6), "both calls are paid for"
+    assert set(standing.failed) == {"knn-multi"}
+
+
+def test_a_method_that_a_policy_plays_says_that_it_cannot_take_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    standing = hold(read_llmrouter(llmrouter(tmp_path)), ("rag", "knn"), letters, PARAMS)
+    assert standing.failed["rag"].startswith("cannot take part: a policy plays it")
+    assert "rag  failed: cannot take part" in text(standing)
+    assert main([str(tmp_path), "--methods", "knn-mutli"]) == 2
+    assert "did you mean knn-multi?" in capsys.readouterr().err
+
+
+def test_where_there_are_embeddings_alone_a_method_that_reads_texts_cannot_take_part(tmp_path: Path) -> None:
+    arrays = {f"{part}_{what}": np.ones((9, 2)) for part in ("train", "test") for what in ("embed", "score")}
+    np.savez(tmp_path / "mmlu.npz", **arrays)
+    standing = hold(read_records_folder(tmp_path, seed=7), ("llmrank", "bert", "knn"), letters, PARAMS)
+    assert set(standing.failed) == {"llmrank", "bert"}
+    assert "embeddings in their place" in standing.failed["bert"]
+
+
 def test_routereval_is_read_from_arrays_with_embeddings_of_its_own(tmp_path: Path) -> None:
     arrays = {"train_embed": np.ones((4, 2)), "train_score": np.eye(4)[:, :3], "test_embed": np.ones((2, 2)),
               "test_score": np.ones((2, 3))}  # fmt: skip
@@ -174,4 +210,5 @@ def test_vectors_are_kept_and_read_back(tmp_path: Path) -> None:
 def test_an_unknown_method_is_exit_code_2_with_the_closest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "--methods", "knn,avengers"]) == 2
     assert "no method is called 'avengers'; did you mean avengers-pro?" in capsys.readouterr().err
-    assert "frugalgpt" not in chosen("")
+    assert not {"frugalgpt", "bert"} & set(chosen(""))
+    assert chosen("bert, rag") == ("bert", "rag")
