@@ -51,7 +51,7 @@ def ask(question: str, release: str | None, as_json: bool, params: Params, works
     if as_json:
         episode = answer(question, folder, workspace)
         record = as_record(question, digest, episode, release_params(folder).evaluate)
-        print(json.dumps(record, indent=2, ensure_ascii=False))
+        print(json.dumps(record, indent=2))
         return
     screen = Screen.plain()
     screen.begin(digest, verify_release(folder, digest).synthetic)

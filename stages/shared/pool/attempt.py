@@ -58,7 +58,7 @@ def completion(status: int, headers: Mapping[str, str], body: bytes, candidate: 
         return again(Outcome.UNREACHABLE, detail, retry_after_s(headers), certain=status != 504)
     if status in (401, 403):
         return refusal(Outcome.UNREACHABLE, f"{detail}: refuses the key in {candidate.key_env or '(no key_env set)'}")
-    said = redacted(str(_error(document).get("message", "")), candidate)[:_LONGEST_DETAIL]
+    said = _fit_for_a_log(redacted(str(_error(document).get("message", "")), candidate))
     return refusal(Outcome.UNREACHABLE, f"{detail}: {said}" if said else detail)
 
 
@@ -91,7 +91,7 @@ def _read(document: Any, latency_s: float, candidate: Candidate) -> Attempt:
         return refusal(Outcome.MALFORMED, detail, certain=False)
     finish = choice.get("finish_reason")
     outcome = Outcome.REFUSED if refused else _FINISHES.get(finish if isinstance(finish, str) else "", Outcome.ANSWERED)
-    text = (content or refused or "").encode("utf-8", "replace").decode("utf-8")
+    text = redacted((content or refused or "").encode("utf-8", "replace").decode("utf-8"), candidate)
     return Attempt(Reply(text, outcome, *usage, latency_s=latency_s))
 
 
@@ -110,7 +110,12 @@ def _served(document: Any, candidate: Candidate) -> str:
     if not isinstance(named, str) or not named or named in candidate.answers_as:
         return ""
     one, other = (_stem(name) for name in (candidate.model, named))
-    return "" if one.startswith(other) or other.startswith(one) else named[:_LONGEST_DETAIL]
+    return "" if one.startswith(other) or other.startswith(one) else _fit_for_a_log(redacted(named, candidate))
+
+
+def _fit_for_a_log(text: str) -> str:
+    """The beginning of what a provider says, without what a terminal would obey."""
+    return "".join(character if character.isprintable() else " " for character in text[:_LONGEST_DETAIL])
 
 
 def _stem(model: str) -> str:
