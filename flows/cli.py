@@ -7,7 +7,7 @@ import signal
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.table import Table
@@ -18,6 +18,9 @@ import flows.commands_retrain
 import flows.commands_training  # noqa: F401  (the four register their commands)
 from flows.command import JsonOption, app, command, console, enter_root, run_module, show_stages
 from stages.shared.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from flows.estimate import Expected
 
 NONE_YET = "No evaluation yet: pointsman run"
 
@@ -66,14 +69,24 @@ def run(
 
 @command
 def plan(as_json: JsonOption = False) -> None:
-    """Say what would run and why, and run nothing."""
-    from flows import dvc
+    """Say what would run and why, what it would take, and run nothing.
 
-    stages = dvc.plan(enter_root())
+    Calls to candidates, dollars and minutes are the last run's, times what the parameters change of its size.
+    """
+    from flows import dvc
+    from flows.estimate import expect
+
+    root = enter_root()
+    stages = dvc.plan(root)
+    expected = {item.stage: expect(root, item.stage) for item in stages if item.stale}
     if as_json:
-        print(json.dumps([asdict(item) | {"stale": item.stale} for item in stages], indent=2))
+        rows = [asdict(item) | {"stale": item.stale} for item in stages]
+        rows = [row | {"expected": asdict(expected[row["stage"]]) if row["stale"] else None} for row in rows]
+        print(json.dumps(rows, indent=2))
         return
-    show_stages(stages)
+    show_stages(stages, expected)
+    if expected:
+        console.print(_told(expected), markup=False, highlight=False, soft_wrap=True)
 
 
 @command
@@ -152,6 +165,17 @@ def ask(
     """Ask the published router one question."""
     options = [*(["--release", release] if release else []), *(["--json"] if as_json else [])]
     run_module("stages.publish.ask", *options, "--", question)
+
+
+def _told(expected: dict[str, Expected]) -> str:
+    """What a run would come to, in a sentence."""
+    from flows.estimate import SIMULATED, describe, total
+    from stages.shared.params import load_params
+
+    unknown = [stage for stage, each in expected.items() if None in (each.calls, each.usd, each.seconds)]
+    rest = f"; not known of {', '.join(unknown)}, without figures of an earlier run" if unknown else ""
+    simulated = "; the dollars are simulated" if load_params().pool.kind in SIMULATED else ""
+    return f"Expected in all: {describe(total(expected)) or 'not known'}{rest}{simulated}."
 
 
 def _check_stage(name: str | None, known: list[str]) -> None:

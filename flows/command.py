@@ -6,8 +6,9 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
 
 import typer
@@ -17,6 +18,7 @@ from stages.shared.errors import PipelineError
 
 if TYPE_CHECKING:
     from flows.dvc import StageStatus
+    from flows.estimate import Expected
 
 INTERRUPTED = 130
 P = ParamSpec("P")
@@ -87,10 +89,13 @@ def become_module(module: str, *arguments: str) -> NoReturn:
     os.execve(sys.executable, [sys.executable, "-m", module, *arguments], dvc.environment())
 
 
-def show_stages(planned: Iterable[StageStatus]) -> None:
-    """Every stage, whether it would run, and why."""
+def show_stages(planned: Iterable[StageStatus], expected: Mapping[str, Expected] = MappingProxyType({})) -> None:
+    """Every stage, whether it would run, what that would take, and why."""
+    from flows.estimate import describe
+
     for item in planned:
-        console.print(f"{item.stage:<10}{'would run' if item.stale else 'up to date'}", highlight=False)
+        said = f": {describe(expected[item.stage])}" if item.stage in expected else ""
+        console.print(f"{item.stage:<10}{'would run' if item.stale else 'up to date'}{said}", highlight=False)
         for reason in item.reasons:
             console.print(f"            {reason}", markup=False, highlight=False, soft_wrap=True)
 

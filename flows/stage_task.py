@@ -16,6 +16,7 @@ from prefect.states import State
 from prefect.tasks import Task
 
 from flows import dvc
+from flows.estimate import note_seconds
 from flows.log import LogReporter, StageProgress
 from flows.report import Outcome
 from flows.watch import Reporter, watcher
@@ -92,6 +93,8 @@ def run_stages(outcomes: list[Outcome], place: Place, *, force: bool = False) ->
             outcomes[index] = replace(outcome, result="failed", seconds=time.monotonic() - start)
             raise
         outcomes[index] = replace(outcome, result=result, seconds=time.monotonic() - start)
+        if result == "ran":
+            note_seconds(place.root, outcome.stage, outcomes[index].seconds)
         get_run_logger().info("%s: %s, %.0f s", outcome.stage, result, outcomes[index].seconds)
 
 

@@ -114,3 +114,13 @@ def test_a_run_is_a_flow_that_stops_at_the_first_failure_with_its_message_and_no
     assert done.stdout.index("first: ran") < done.stdout.index("==> second") < done.stdout.index("second: failed")
     assert (repository.root / "artifacts" / "first" / "text").read_text() == "48"
     assert (repository.root / ".pointsman" / "logs" / "first.log").read_text().startswith("Running stage 'first'")
+
+
+def test_the_plan_says_what_a_run_would_take_once_one_has_run(repository) -> None:
+    assert "not known of first, second" in repository.pointsman("plan").stdout
+    assert repository.pointsman("run").returncode == 0
+    repository.set_train_size(7)
+    first, second = json.loads(repository.pointsman("plan", "--json").stdout)
+    assert first["expected"]["seconds"] > 0
+    assert second["expected"]["growth"] == 1.0
+    assert "Expected in all" in repository.pointsman("plan").stdout
