@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,32 @@ def test_a_file_comes_back_as_it_went(any_store: Store, tmp_path: Path) -> None:
     path.write_bytes(bytes(range(256)) * 8192)
     assert any_store.create("file", path, digest(path.read_bytes()))
     assert content(any_store, "file") == path.read_bytes()
+
+
+def test_a_file_of_several_parts_comes_back_as_it_went(any_store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(os.urandom(1 << 20) * 17)
+    assert any_store.create("large", path, digest(path.read_bytes()))
+    assert not any_store.create("large", path, digest(path.read_bytes()))
+    pieces = list(any_store.read("large") or ())
+    assert b"".join(pieces) == path.read_bytes()
+    assert max(map(len, pieces)) <= 8 << 20
+
+
+def test_a_large_file_without_the_announced_hash_is_refused_and_leaves_nothing(
+    any_store: Store, tmp_path: Path
+) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(bytes(17 << 20))
+    with pytest.raises(IntegrityError, match=r"SHA-256|changed"):
+        any_store.create("large", path, digest(b"other"))
+    assert any_store.read("large") is None
+    assert any_store.abandon(datetime.now(UTC) + timedelta(days=1)) == []
+
+
+def test_an_empty_object_is_an_object(any_store: Store) -> None:
+    assert any_store.create("empty", b"", digest(b""))
+    assert content(any_store, "empty") == b""
 
 
 def test_content_without_the_announced_hash_is_refused_and_leaves_nothing(any_store: Store) -> None:
@@ -126,6 +154,16 @@ def test_what_a_crash_left_half_written_is_not_listed(folder_store: FolderStore,
     folder_store.create("a", b"a", digest(b"a"))
     (tmp_path / "store" / INCOMING / "half").write_bytes(b"ha")
     assert [entry.key for entry in folder_store.entries("")] == ["a"]
+
+
+def test_what_a_crash_left_half_written_is_removed_by_age(folder_store: FolderStore, tmp_path: Path) -> None:
+    folder_store.create("a", b"a", digest(b"a"))
+    half = tmp_path / "store" / INCOMING / "half"
+    half.write_bytes(b"ha")
+    assert folder_store.abandon(datetime.now(UTC) - timedelta(days=1)) == []
+    for dry_run in (True, False):
+        (found,) = folder_store.abandon(datetime.now(UTC) + timedelta(days=1), dry_run=dry_run)
+        assert (found.bytes, half.exists()) == (2, dry_run)
 
 
 def test_a_folder_keeps_nothing_half_written_after_an_error(folder_store: FolderStore, tmp_path: Path) -> None:
