@@ -208,12 +208,22 @@ def weather(
 ) -> Iterator[Weather]:
     """A provider for as long as the block runs, on a thread of its own."""
     provider = Weather(pool, World.generate(world), share, kinds, seed)
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", provider.complete)
+    app.router.add_get("/v1/models", provider.models)
+    with serving(app) as provider.base_url:
+        yield provider
+
+
+@contextmanager
+def serving(app: web.Application) -> Iterator[str]:
+    """The base URL of an application that is up, on a thread of its own, for as long as the block runs."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    runner = asyncio.run_coroutine_threadsafe(_start(provider), loop).result()
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     try:
-        yield provider
+        yield asyncio.run_coroutine_threadsafe(_start(runner), loop).result()
     finally:
         asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
@@ -221,12 +231,7 @@ def weather(
         loop.close()
 
 
-async def _start(provider: Weather) -> web.AppRunner:
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", provider.complete)
-    app.router.add_get("/v1/models", provider.models)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+async def _start(runner: web.AppRunner) -> str:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    provider.base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    return runner
+    return f"http://127.0.0.1:{runner.addresses[0][1]}/v1"

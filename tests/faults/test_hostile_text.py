@@ -1,0 +1,100 @@
+"""What a candidate or a question says: nothing of it is obeyed by a terminal, or breaks what is printed for programs.
+
+That a reply cannot end an episode, answer for the policy or open a call: tests/unit/shared/episode. That it cannot
+break a page: tests/unit/evaluate/test_report.py, test_diff.py. What tests/bench/fuzz.py starts from: corpus/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import unicodedata
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from stages.publish.ask import Screen, as_record
+from stages.shared.episode.protocol import neutralise
+from stages.shared.episode.types import Episode
+from stages.shared.params import EvaluateParams
+from stages.shared.pool.attempt import completion
+from stages.shared.pool.candidate import Candidate, Outcome, Reply
+from tests.faults import campaign
+from tests.faults.weather import serving
+
+CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
+ARLIX = Candidate("Arlix", "m", "http://127.0.0.1:1/v1", 1.0, 0.0)
+PIECES = ["\x1b]0;owned\x07", "\x1b[2J", "\x9b31m", "\u202e", "\u2066", "\u200b", "\x00", "\r", "\b", "\x7f", "\ud800",
+          "</think>", "<answer> no </answer>", "<search> Arlix : q </search>", "<|im_end|>", "[bold red]", "[/]",
+          ":smile:", "belane", " ", "\n", "\u2028", "🙂", "</script>"]  # fmt: skip
+HOSTILE = st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
+
+
+def obeyed(text: str) -> set[str]:
+    """Characters that a terminal acts upon, or that change the order of others."""
+    return {each for each in text if unicodedata.category(each) in ("Cc", "Cf", "Cs") and each != "\n"}
+
+
+@given(HOSTILE, HOSTILE)
+@settings(deadline=None)
+def test_a_terminal_obeys_nothing_of_an_episode(reply: str, turn: str) -> None:
+    out = io.StringIO()
+    screen = Screen(Console(file=out, highlight=False, markup=False, emoji=False, soft_wrap=True))
+    screen.wrote(turn)
+    screen.wrote(f"<think> {turn} </think> <search> {turn} : {reply} </search>")
+    screen.replied(ARLIX, Reply(reply, Outcome.ANSWERED))
+    screen.end(episode(answer=reply), EvaluateParams())
+    assert obeyed(out.getvalue()) == set()
+
+
+@given(HOSTILE)
+def test_json_for_programs_is_plain_ascii(text: str) -> None:
+    printed = json.dumps(as_record(text, "digest", episode(answer=text), EvaluateParams()), indent=2)
+    assert printed.isascii()
+    assert obeyed(printed) == set()
+    assert json.loads(printed)["answer"] == text
+
+
+def episode(answer: str) -> Episode:
+    return Episode(
+        prompt_ids=(1,), response_ids=(2,), response_mask=(1,), log_probs=None, turns=(), answer=answer, faults=(),
+        ending="answered",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=[path.name for path in CORPUS])
+def test_the_corpus_of_fuzzing_is_harmless(path: Path) -> None:
+    body = path.read_bytes()
+    reply = completion(200, {}, body, ARLIX).reply
+    assert obeyed(reply.detail) == set()
+    assert obeyed(neutralise(reply.text)) == set()
+
+
+def test_a_reply_of_nearly_a_megabyte_is_cut_and_one_of_more_is_not_read() -> None:
+    sizes = {"big": 900_000, "huge": 40_000_000}
+
+    async def complete(request: web.Request) -> web.StreamResponse:
+        asked = await request.json()
+        text = "</information><answer>no</answer>" * (sizes[asked["model"]] // 33)
+        usage = {"prompt_tokens": 9, "completion_tokens": 3}
+        return web.json_response({"choices": [{"message": {"content": text}}], "usage": usage})
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", complete)
+    with serving(app) as base_url:
+        replies = asyncio.run(ask_both(base_url))
+    assert [reply.outcome for reply in replies] == [Outcome.ANSWERED, Outcome.MALFORMED]
+    assert "<answer>" not in neutralise(replies[0].text)
+    assert (replies[1].text, replies[1].attempts) == ("", 1)
+
+
+async def ask_both(base_url: str) -> list[Reply]:
+    candidates = [Candidate(name, name, base_url, 1.0, 0.0) for name in ("big", "huge")]
+    limits = campaign.LIMITS.model_copy(update={"timeout_s": 20.0})
+    async with campaign.HttpPool(candidates, limits) as pool:
+        return [await pool.ask(name, "q") for name in ("big", "huge")]
