@@ -29,6 +29,8 @@ class Proxy:
     """The connection breaks, once, when the server has sent this many bytes more."""
     silent: bool = False
     """Nothing is forwarded any more."""
+    silent_up: int | None = None
+    """From when clients have sent this many bytes, in all."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def serve(self, listener: socket.socket) -> None:
@@ -43,10 +45,10 @@ class Proxy:
         with suppress(OSError):
             while data := source.recv(CHUNK):
                 time.sleep(self.delay_s)
-                while self.silent:
-                    time.sleep(0.02)
                 if self._breaks(len(data), upwards):
                     break
+                while self.silent:
+                    time.sleep(0.02)
                 sink.sendall(data)
         for each in (source, sink):
             with suppress(OSError):
@@ -56,6 +58,7 @@ class Proxy:
         name = "cut_up" if upwards else "cut_down"
         with self.lock:
             self.sent += count if upwards else 0
+            self.silent |= self.silent_up is not None and self.sent > self.silent_up
             left = getattr(self, name)
             if left is None:
                 return False

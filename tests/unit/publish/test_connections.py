@@ -24,7 +24,8 @@ from tests.unit.publish.proxy import Proxy, proxied
 
 ROOT = Path(__file__).resolve().parents[3]
 PART = 5 << 20
-SIZE = 16 << 20
+SIZE = 21 << 20
+"""Four parts that go up at once, and a short one after the first of them."""
 WRITER = """
 import sys
 from pathlib import Path
@@ -80,14 +81,14 @@ def test_a_writer_that_was_killed_leaves_nothing_to_see_and_the_next_one_goes_on
     proxy: Proxy, far: S3Store, server: Server, location: Location, large: Path, store: S3Store,
     eventually: Callable[..., bool],
 ) -> None:  # fmt: skip
-    proxy.delay_s = 0.01
+    proxy.silent_up = SIZE - (PART >> 3)
     keys = (server.keys.access, server.keys.secret)
     arguments = (proxy.url, location.bucket, location.prefix, *keys, str(large), digest(large))
     writer = subprocess.Popen([sys.executable, "-c", WRITER, *arguments], cwd=ROOT)
     assert eventually(lambda: sum(unfinished(store)) >= 2 * PART)
     writer.send_signal(signal.SIGKILL)
     assert writer.wait() == -signal.SIGKILL
-    proxy.delay_s = 0.0
+    proxy.silent_up, proxy.silent = None, False
     assert (store.entries(""), store.read("large")) == ([], None)
     (there,), before = unfinished(store), proxy.sent
     assert far.create("large", large, digest(large))
