@@ -190,7 +190,7 @@ def _run(only: str | None, force: bool, fresh: bool, stages: list[str], stale: l
     console.print(f"To run: {', '.join(stale)}.", highlight=False)
     with console.status("Starting Prefect ..."):
         from flows.pipeline import ALL, pipeline
-        from flows.watch import watched_by
+        from flows.reporter import watched_by
 
     with starting(), make_display(console, stages, stale) as display, watched_by(display):
         pipeline(stage=only or ALL, force=force, fresh=fresh)

@@ -52,8 +52,8 @@ def _run(root: Path, shown: Console, given: dict[str, Any]) -> dict[str, Any]:
 
     prepare(root)
     with shown.status("Starting Prefect ..."):
+        from flows.reporter import watched_by
         from flows.retrain import retrain as flow
-        from flows.watch import watched_by
 
     with starting(), make_display(shown, [], []) as display, watched_by(display):
         found: dict[str, Any] = flow(**given)

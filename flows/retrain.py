@@ -17,8 +17,8 @@ from flows.forge import FILE, read_forge
 from flows.log import hide_stacks
 from flows.offer import Offer, commit, metrics_before, offer
 from flows.report import Outcome, compare_methods, read_metrics, summary
+from flows.reporter import watcher
 from flows.stage_task import Place, reporter_of_run, run_stages, say_plan
-from flows.watch import watcher
 from flows.work_folder import WorkFolder, find_folder, known_offer, open_folder, sole
 from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, PipelineError

@@ -19,7 +19,7 @@ from flows import dvc
 from flows.estimate import note_seconds
 from flows.log import LogReporter, StageProgress
 from flows.report import Outcome
-from flows.watch import Reporter, watcher
+from flows.reporter import Reporter, watcher
 from stages.shared.errors import PipelineError
 from stages.shared.progress import read_progress
 
