@@ -68,6 +68,7 @@ def render(material: Material) -> str:
         scatter=view.scatter(evaluation.methods),
         calls=view.calls(evaluation.methods),
         pairs=published.beside(evaluation.methods),
+        priced=published.beside_costs(evaluation.methods),
         setting=published.differs(material.params.profile_name, router.synthetic),
         names=[descriptor.name for descriptor in material.descriptors],
         stack=charts.stack,

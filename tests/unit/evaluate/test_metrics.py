@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from stages.evaluate.attempt import Result
 from stages.evaluate.behaviour import entropy
+from stages.evaluate.episodes import write_episodes
 from stages.evaluate.metrics import Measured, best_baseline, method_cells
 from stages.evaluate.statistics import Resamples
 from stages.shared.errors import IntegrityError
@@ -44,6 +48,18 @@ def test_the_file_has_every_method_on_every_set_and_the_average(sample: Any, tmp
     assert written["router"]["synthetic"] is True
     assert set(written["router"]["versus"]) == set(written["methods"]) - {"router"}
     assert set(written["router"]["unseen"]["methods"]["router"]) == {*DATASETS, "average"}
+
+
+def test_every_mean_can_be_had_again_from_the_ledger_of_episodes(sample: Any, tmp_path: Path) -> None:
+    write_episodes(tmp_path / "episodes.parquet", sample.results)
+    rows = pq.read_table(tmp_path / "episodes.parquet").to_pylist()
+    for method, cells in sample.evaluation.methods.items():
+        mine = [row for row in rows if (row["method"], row["pool"]) == (method, "seen")]
+        for dataset in DATASETS:
+            group = [row for row in mine if row["dataset"] == dataset]
+            assert len({row["question_id"] for row in group}) == len(group) == cells[dataset].n
+            for field in ("em", "f1", "cost", "cost_total", "own_tokens", "calls"):
+                assert fmean(row[field] for row in group) == pytest.approx(getattr(cells[dataset], field)), field
 
 
 def test_the_average_is_the_unweighted_mean_of_the_sets(questions: tuple[Question, ...], make_result: Make) -> None:

@@ -17,7 +17,7 @@ from stages.evaluate.report.charts import Spot
 from stages.evaluate.report.charts import scatter as charts_scatter
 from stages.evaluate.report.curves import panels, read_curves
 from stages.evaluate.report.page import Material, render
-from stages.evaluate.report.published import PAPER
+from stages.evaluate.report.published import ORDER, PAPER, PRICED, beside_costs
 from stages.evaluate.report.reliability import reliabilities
 from stages.evaluate.report.transcript import Piece, pieces
 from stages.evaluate.report.view import examples, scatter, verdict
@@ -133,6 +133,17 @@ def test_the_papers_figures_stand_above_ours_and_another_setting_is_marked(page:
         evaluation=replace(material.evaluation, router=replace(material.evaluation.router, synthetic=False)),
     )
     assert "Another setting" not in render(same)
+
+
+def test_the_papers_costs_stand_beside_ours_where_a_candidate_has_the_papers_name(material: Material) -> None:
+    methods = material.evaluation.methods
+    ours = beside_costs({**methods, "fixed:Gemma-2-27B-Instruct": methods["fixed:Arlix"]})
+    assert [pair.method for pair in ours] == ["router", "fixed:Gemma-2-27B-Instruct"]
+    assert ours[1].paper["nq"] == (0.282, 42.7)
+    assert ours[1].ours["nq"] == (methods["fixed:Arlix"]["nq"].em, methods["fixed:Arlix"]["nq"].cost)
+    assert {name: PAPER["router"][ORDER.index(name)] for name in PRICED} == {
+        n: em for n, (em, _) in ours[0].paper.items()
+    }
 
 
 def test_the_papers_averages_are_the_means_of_its_sets() -> None:
