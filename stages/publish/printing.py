@@ -120,7 +120,8 @@ class Printer:
         for channel in report.repaired:
             self.console.print(f"{channel}: the newest event was written down, its writer had died before")
         verdict = "faults found" if report.faults else "everything is what it says"
-        self.console.print(f"{len(report.releases)} releases, {len(report.channels)} channels: {verdict}")
+        looked_at = f"{_count(len(report.releases), 'release')}, {_count(len(report.channels), 'channel')}"
+        self.console.print(f"{looked_at}: {verdict}")
 
     def pulled(self, digest: str, folder: Path, signer: str | None) -> None:
         """A release is in a folder."""
@@ -136,7 +137,9 @@ class Printer:
             self._dump({"removed": not dry_run, "bytes": size, "keys": list(keys)})
             return
         word = "would be removed" if dry_run else "removed"
-        self.console.print(f"{len(keys)} objects that belong to no release {word}, {size / (1 << 20):.1f} MiB")
+        belong = "belongs" if len(keys) == 1 else "belong"
+        found = _count(len(keys), "object")
+        self.console.print(f"{found} that {belong} to no release {word}, {size / (1 << 20):.1f} MiB")
 
     def keys(self, path: Path) -> None:
         """A pair of keys was made."""
@@ -162,6 +165,10 @@ class Printer:
 
 def _number(values: Mapping[str, Any], name: str, digits: int) -> str:
     return f"{values[name]:.{digits}f}" if isinstance(values.get(name), (int, float)) else "?"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _said(event: Event) -> str:
