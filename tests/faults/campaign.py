@@ -29,7 +29,7 @@ from stages.shared.questions import Question, SubQuestion
 from stages.shared.sandbox.language import draw_wording, phrase, phrase_parts
 from stages.shared.sandbox.world import Ask, World
 
-WORLD = WorldParams(entities=60)
+WORLD = WorldParams(entities=320)
 LIMITS = PoolLimits(concurrency=64, timeout_s=0.4, attempts=8)
 POOL = SandboxPool(
     experts=(

@@ -155,13 +155,15 @@ class Weather:
     """Of attempts that meet a fault."""
     kinds: tuple[str, ...] = tuple(KINDS)
     seed: int = 0
+    remembers: bool = False
+    """Whether it charges for one idempotency key once only."""
     base_url: str = ""
     asked: Counter[tuple[str, str]] = field(default_factory=Counter)
     met: Counter[str] = field(default_factory=Counter)
     bills: Counter[str] = field(default_factory=Counter)
     """Idempotency key -> picos charged."""
     charged: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Model and prompt -> answers charged for that arrived whole."""
+    """Model and prompt -> whole answers charged for, whether anybody was there to read them or not."""
 
     @property
     def bill(self) -> int:
@@ -173,13 +175,12 @@ class Weather:
         asked = await request.json()
         model, prompt = asked["model"], asked["messages"][-1]["content"]
         answer, name = self._answer(model, prompt), self._befalls(model, prompt)
-        kind = KINDS[name] if name else FAIR
-        if kind.charged:
-            self.bills[request.headers["Idempotency-Key"]] += answer.cost
+        kind, key = KINDS[name] if name else FAIR, request.headers["Idempotency-Key"]
+        if kind.charged and not (self.remembers and key in self.bills):
+            self.bills[key] += answer.cost
+            self.charged[model, prompt] += kind.answers
         if name is not None:
             self.met[name] += 1
-        if kind.answers:
-            self.charged[model, prompt] += 1
         return await kind.fault(request, answer)
 
     async def models(self, request: web.Request) -> web.Response:
@@ -204,10 +205,16 @@ class Weather:
 
 @contextmanager
 def weather(
-    pool: SandboxPool, world: WorldParams, share: float, kinds: tuple[str, ...] = tuple(KINDS), seed: int = 0
+    pool: SandboxPool,
+    world: WorldParams,
+    share: float,
+    kinds: tuple[str, ...] = tuple(KINDS),
+    seed: int = 0,
+    *,
+    remembers: bool = False,
 ) -> Iterator[Weather]:
     """A provider for as long as the block runs, on a thread of its own."""
-    provider = Weather(pool, World.generate(world), share, kinds, seed)
+    provider = Weather(pool, World.generate(world), share, kinds, seed, remembers)
     app = web.Application()
     app.router.add_post("/v1/chat/completions", provider.complete)
     app.router.add_get("/v1/models", provider.models)
@@ -225,10 +232,18 @@ def serving(app: web.Application) -> Iterator[str]:
     try:
         yield asyncio.run_coroutine_threadsafe(_start(runner), loop).result()
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+        asyncio.run_coroutine_threadsafe(_stop(runner), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+async def _stop(runner: web.AppRunner) -> None:
+    await runner.cleanup()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 async def _start(runner: web.AppRunner) -> str:

@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 from stages.shared.pool.candidate import Candidate, Outcome, Reply
 from stages.shared.pool.endpoint import redacted
 
+ANOTHER_MODEL = "the reply of another model"
 _MOST_TOKENS = 1 << 31
 _LONGEST_DETAIL = 200
 _FINISHES = {"length": Outcome.TRUNCATED, "content_filter": Outcome.REFUSED}
@@ -80,7 +81,7 @@ def _read(document: Any, latency_s: float, candidate: Candidate) -> Attempt:
     choice = _choice(document)
     served = _served(document, candidate)
     if served:
-        return replace(_malformed(f"the reply of another model: {served}", usage, latency_s), served=served)
+        return replace(_malformed(f"{ANOTHER_MODEL}: {served}", usage, latency_s), served=served)
     if choice is None:
         return _malformed("a response without a message", usage, latency_s)
     content, refused = choice["message"].get("content"), choice["message"].get("refusal")

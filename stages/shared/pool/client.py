@@ -56,7 +56,9 @@ class Call:
     key: str
     """What is asked, digested; the same for the same question."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    """What the provider may know an attempt by that it has answered already."""
+    """What the provider is told to know the call by."""
+    unsure: bool = False
+    """Whether it may have charged under that id for an answer that never arrived."""
     deadline: float = 0.0
     """On the clock of time.monotonic; set when the first attempt begins."""
     attempts: int = 0
@@ -76,6 +78,13 @@ class Call:
             completion_tokens=self.completion_tokens,
             attempts=self.attempts,
         )
+
+    def know(self, attempt: Attempt) -> None:
+        """Be known by another id, unless an attempt under this one may have been charged without an answer."""
+        charged = attempt.reply.prompt_tokens or attempt.reply.completion_tokens
+        self.unsure = (self.unsure or not attempt.certain) and not charged
+        if not self.unsure:
+            self.id = uuid.uuid4().hex
 
     def left_s(self) -> float:
         """Seconds to the deadline."""
@@ -141,8 +150,12 @@ class HttpPool:
         call = Call(line, body, hashlib.sha256(name.encode() + b"\n" + body).hexdigest()[:32])
         if self._limits.temperature:
             return await self._make(call)
-        known = self._ledger.answer(call.key) if self._ledger else None
-        return known or await self._flights.share(call.key, partial(self._make, call))
+        if self._ledger is not None:
+            if (known := self._ledger.answer(call.key)) is not None:
+                return known
+            if (left := self._ledger.key(call.key)) is not None:
+                call.id, call.unsure = left, True
+        return await self._flights.share(call.key, partial(self._make, call))
 
     async def check(self) -> None:
         """See that every endpoint answers and every key is there and taken, before anything is paid for.
@@ -171,8 +184,7 @@ class HttpPool:
             pause_s = _pause_s(call.attempts, attempt.wait_s)
             if not attempt.again or call.attempts >= self._limits.attempts or pause_s >= call.left_s():
                 return reply
-            if attempt.certain:
-                call.id = uuid.uuid4().hex
+            call.know(attempt)
             await asyncio.sleep(pause_s)
 
     async def _placed(self, call: Call) -> tuple[Attempt, Reply]:

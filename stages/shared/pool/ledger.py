@@ -12,6 +12,7 @@ import os
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -89,6 +90,8 @@ class Ledger:
         self._account = Account(place.stage)
         self._answers: dict[str, tuple[int, int]] = {}
         self._calls: dict[str, str] = {}
+        self._keys: dict[str, str] = {}
+        self._unsure: Counter[str] = Counter()
         self._live: set[str] = set()
         self._waiting: list[asyncio.Future[None]] = []
         self._number, self._writer = 0, uuid.uuid4().hex[:8]
@@ -111,6 +114,13 @@ class Ledger:
         self.reused += 1
         row = self._open.at(*found)["reply"]
         return Reply(**{**row, "outcome": Outcome(row["outcome"])})
+
+    def key(self, call: str) -> str | None:
+        """What a provider was told to know a call by whose answer it may have charged for, and which never arrived.
+
+        Told the same again, it may give the same answer without charging again. None where there is no such call.
+        """
+        return self._keys.get(call)
 
     def attempt(self, candidate: str, call: str, key: str, most: int, tariff: Tariff) -> Hold:
         """Hold back the most that an attempt may cost while an `async with` makes it; `Hold.settle` says how it ended.
@@ -205,10 +215,22 @@ class Ledger:
         self._count(True, row, place, length)
         if "begin" in row:
             self._calls[row["begin"]] = row["call"]
+            self._keys[row["call"]] = row["key"]
+            self._unsure[row["key"]] += 1
         elif "end" in row:
             call = self._calls.pop(row["end"], None)
-            if call is not None and row["at"] >= self._place.since and not Outcome(row["reply"]["outcome"]).is_failure:
+            if call is not None and row["cost"] is not None:
+                self._settle(call, charged=row["cost"] > 0 or _is_answer(row))
+            if call is not None and row["at"] >= self._place.since and _is_answer(row):
                 self._answers[call] = place, length
+
+    def _settle(self, call: str, charged: bool) -> None:
+        """Forget the key of a call once no attempt under it may have been charged that is not in the books."""
+        key = self._keys.get(call, "")
+        self._unsure[key] -= 1
+        if charged or not self._unsure[key]:
+            self._unsure.pop(key)
+            self._keys.pop(call, None)
 
     def _count(self, own: bool, row: Row, place: int, length: int) -> None:
         try:
@@ -271,6 +293,10 @@ def _last_line(path: Path) -> bytes:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 200))
         return file.read().rstrip(b"\n").rpartition(b"\n")[2]
+
+
+def _is_answer(row: Row) -> bool:
+    return not Outcome(row["reply"]["outcome"]).is_failure
 
 
 def _now() -> float:

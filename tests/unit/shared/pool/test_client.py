@@ -421,14 +421,15 @@ def test_a_candidate_without_a_price_is_refused_before_its_first_call() -> None:
         HttpPool([Candidate("Arlix", "m", "http://127.0.0.1:1/v1", price=float("nan"), prompt_price=0.0)], limits())
 
 
-async def test_a_provider_hears_the_same_key_until_it_has_answered(provider: Provider) -> None:
-    provider.script = [reset, half, status(500), said(), said()]
+async def test_a_provider_hears_the_same_key_while_it_may_have_charged_for_a_lost_answer(provider: Provider) -> None:
+    unusable = raw(b'{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}')
+    provider.script = [reset, half, status(500), unusable, said(), status(500), said()]
     async with HttpPool([provider.candidate(headers=(("X-Team", "routing"),))], limits(attempts=9)) as pool:
         await pool.ask("Arlix", "q")
         await pool.ask("Arlix", "r")
     keys = [headers["Idempotency-Key"] for headers in provider.headers]
-    assert keys[0] == keys[1] == keys[2]
-    assert len(set(keys[2:])) == 3
+    assert len(set(keys[:4])) == 1
+    assert len(set(keys[3:])) == 4
     assert {headers["X-Team"] for headers in provider.headers} == {"routing"}
 
 

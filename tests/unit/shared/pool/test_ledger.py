@@ -32,7 +32,7 @@ def place(folder: Path, stage: str = "profile", setting: str = "s", run: str = "
 
 
 async def pay(ledger: Ledger, call: str, attempt: Attempt | None = ANSWER, candidate: str = "Arlix") -> None:
-    async with ledger.attempt(candidate, call, "key", MOST, PRICES) as hold:
+    async with ledger.attempt(candidate, call, f"key of {call}", MOST, PRICES) as hold:
         if attempt is not None:
             hold.settle(attempt, attempt.reply)
 
@@ -62,6 +62,20 @@ async def test_what_was_paid_for_is_known_after_a_crash(tmp_path: Path) -> None:
         assert ledger.answer("failed") is None
         assert ledger.answer("broken off") is None
         assert (ledger.spent, ledger.held, ledger.reused) == (COST, MOST, 1)
+    crashed.close()
+
+
+async def test_a_call_whose_answer_never_arrived_is_told_by_the_same_key(tmp_path: Path) -> None:
+    crashed = Ledger(place(tmp_path), Budget())
+    await pay(crashed, "answered")
+    await pay(crashed, "refused", again(Outcome.RATE_LIMITED, "HTTP 429"))
+    for attempt in (None, again(Outcome.RATE_LIMITED, "HTTP 429")):
+        async with crashed.attempt("Arlix", "broken off", "its key", MOST, PRICES) as hold:
+            if attempt is not None:
+                hold.settle(attempt, attempt.reply)
+    with open_ledger(place(tmp_path), Budget()) as ledger:
+        known = [ledger.key(call) for call in ("answered", "refused", "broken off", "new")]
+    assert known == [None, None, "its key", None]
     crashed.close()
 
 
