@@ -12,6 +12,7 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
+from prefect.runtime import flow_run
 from prefect.states import State
 from prefect.tasks import Task
 
@@ -21,6 +22,7 @@ from flows.log import LogReporter, StageProgress
 from flows.report import Outcome
 from flows.reporter import Reporter, watcher
 from stages.shared.errors import PipelineError
+from stages.shared.pool.account import RUN
 from stages.shared.progress import read_progress
 
 RETRY_SECONDS = [10, 60]
@@ -72,15 +74,19 @@ def run_stage(stage: str, force: bool, place: Place) -> dvc.Result:
             artifact.show(snapshot)
 
         try:
-            result = dvc.repro(
-                root, stage, force=force, pull=place.pull, extra=place.environment, on_line=on_line, on_tick=on_tick
-            )
+            extra = environment_of(place)
+            result = dvc.repro(root, stage, force=force, pull=place.pull, extra=extra, on_line=on_line, on_tick=on_tick)
         except PipelineError:
             reporter.ended(stage, "failed")
             raise
     artifact.done(result)
     reporter.ended(stage, result)
     return result
+
+
+def environment_of(place: Place) -> dict[str, str]:
+    """What a stage finds in its environment: the place's own, and the run that it belongs to, which has a budget."""
+    return ({RUN: str(flow_run.id)} if flow_run.id else {}) | dict(place.environment)
 
 
 def run_stages(outcomes: list[Outcome], place: Place, *, force: bool = False) -> None:

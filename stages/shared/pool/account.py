@@ -10,6 +10,8 @@ from stages.shared.pool.journal import Row
 from stages.shared.pool.money import dollars
 
 DAY_S = 86_400
+RUN = "POINTSMAN_RUN"
+"""The environment variable that names the run of the pipeline that a stage belongs to."""
 Scope = tuple[str, str]
 """What a budget is about, and which one: ("candidate", "Arlix")."""
 

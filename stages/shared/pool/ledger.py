@@ -22,14 +22,12 @@ from types import TracebackType
 
 from stages.shared.errors import BudgetError, IntegrityError
 from stages.shared.params.pool import Budget
-from stages.shared.pool.account import Account
+from stages.shared.pool.account import RUN, Account
 from stages.shared.pool.attempt import Attempt
 from stages.shared.pool.candidate import Outcome, Reply
 from stages.shared.pool.journal import Journal, Row, locked
 from stages.shared.pool.money import Tariff, dollars, picos
 
-RUN = "POINTSMAN_RUN"
-"""The environment variable that names the run of the pipeline that a stage belongs to."""
 FOLDER = "ledger"
 SYNC_S = 0.2
 

@@ -1,0 +1,17 @@
+"""What a stage is told by the flow that runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.stage_task import Place, environment_of
+from stages.shared.pool.account import RUN
+
+
+def test_the_stages_of_one_run_know_which_it_is_so_that_they_share_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(Path(), environment={"OTHER": "x"})
+    assert environment_of(place) == {"OTHER": "x"}
+    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", "run-7")
+    assert environment_of(place) == {"OTHER": "x", RUN: "run-7"}
