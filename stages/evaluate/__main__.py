@@ -23,6 +23,7 @@ from stages.evaluate.report.curves import read_curves
 from stages.evaluate.report.page import Material, render
 from stages.evaluate.report.view import verdict
 from stages.evaluate.routers.encoder import Remembering, minilm
+from stages.evaluate.sealed import read_test_questions
 from stages.evaluate.statistics import Resamples
 from stages.shared.artifacts import verify_manifest, write_manifest
 from stages.shared.entry import Workspace, run_stage
@@ -32,7 +33,7 @@ from stages.shared.params import Params
 from stages.shared.pool.candidate import Candidate, Descriptor
 from stages.shared.pool.serving import serve
 from stages.shared.progress import Progress, say
-from stages.shared.questions import Question, read_questions
+from stages.shared.questions import Question
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def main(params: Params, workspace: Workspace) -> None:
     """Play every method on every test question, measure, report."""
     for stage in ("ingest", "profile", "train"):
         verify_manifest(workspace.artifacts(stage))
-    questions = read_questions(workspace.artifacts("ingest") / "test.parquet")
+    questions = read_test_questions(workspace)
     descriptors = read_descriptors(workspace.artifacts("profile") / "descriptors.json")
     with serve(params.pool, params.world, workspace.state) as candidates:
         played = asyncio.run(_play(params, workspace, questions, descriptors, candidates))

@@ -59,7 +59,7 @@ def test_no_other_room_lists_what_ingest_wrote(room: str) -> None:
 
 def test_evaluate_itself_opens_them_in_one_place() -> None:
     naming = [path.name for path in (ROOT / "stages/evaluate").rglob("*.py") if "test.parquet" in path.read_text()]
-    assert naming == ["__main__.py"]
+    assert naming == ["sealed.py"]
 
 
 def test_evaluate_leaves_nothing_that_training_reads() -> None:

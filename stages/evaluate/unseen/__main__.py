@@ -20,6 +20,7 @@ from stages.evaluate.records import read_records
 from stages.evaluate.replay.pool import replaying
 from stages.evaluate.routers.encoder import Kept, minilm
 from stages.evaluate.routers.protocol import Asked
+from stages.evaluate.sealed import read_test_questions
 from stages.evaluate.statistics import Resamples
 from stages.evaluate.unseen.cases import Case, plan_cases
 from stages.evaluate.unseen.fitted import fit_all
@@ -34,7 +35,7 @@ from stages.shared.params import Params, load_params
 from stages.shared.pool.candidate import Candidate, Descriptor
 from stages.shared.pool.serving import serve
 from stages.shared.progress import Progress
-from stages.shared.questions import Question, read_questions
+from stages.shared.questions import Question
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +56,7 @@ def hold(params: Params, workspace: Workspace, given: argparse.Namespace) -> Tri
     """The protocol, on the trained router that the artifacts hold. Raises what is wrong with these."""
     for stage in ("ingest", "profile", "train"):
         verify_manifest(workspace.artifacts(stage))
-    questions = first_of_each(read_questions(workspace.artifacts("ingest") / "test.parquet"), given.questions)
+    questions = first_of_each(read_test_questions(workspace), given.questions)
     descriptors = read_descriptors(workspace.artifacts("profile") / "descriptors.json")
     unseen = [item.name for item in descriptors if not item.seen]
     shots = draw_shots(workspace.artifacts("profile") / "records.parquet", unseen, given.shots, given.seed)

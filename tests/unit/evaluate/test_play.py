@@ -23,7 +23,11 @@ from stages.evaluate.own import Own, Tariff
 from stages.evaluate.player import Player, shown_topic
 from stages.evaluate.records import Record
 from stages.evaluate.replies import RememberingPool
-from stages.evaluate.routers.protocol import Choice
+from stages.evaluate.routers.protocol import Asked, Choice
+from stages.evaluate.unseen.cases import Case
+from stages.evaluate.unseen.fitted import fit_all
+from stages.evaluate.unseen.shots import Shots
+from stages.evaluate.unseen.trial import play_case
 from stages.shared.episode.types import Generation
 from stages.shared.errors import ConfigurationError, TransientError
 from stages.shared.params import EpisodeParams, EvaluateParams
@@ -257,6 +261,31 @@ async def test_without_a_complete_record_the_fitted_methods_alone_are_lost(
     assert {(item.method, item.pool) for item in failures} == {("knn", "seen"), ("knn", "all")}
     assert "run the profile stage again" in failures[0].reason
     assert {"router", "oracle", "random"} <= {item.method for item in results}
+
+
+async def test_a_case_of_other_candidates_is_played_by_all_that_can_without_fitting_or_asking_again(
+    lines: list[Line], marker: Marker, tmp_path: Path
+) -> None:
+    pool = FakePool()
+    who, held = player(RememberingPool(pool)), contest(lines, marker, methods=("knn", "mlp"))
+    fitted = fit_all(held.records, lines[0].names, Shots({}, {}), held.params, ones)
+    asked = Asked(tuple(question.question for question in QUESTIONS), np.ones((len(QUESTIONS), 1)))
+    with Progress("unseen", total=None, unit="episodes", root=tmp_path) as progress:
+        measurement = Measurement(who, who, QUESTIONS, TARIFF, in_flight=8, progress=progress)
+        table, alone = await measurement.table(lines), await measurement.direct(lines[0])
+        paid = pool.asked.total()
+        more = Case("added", tuple(DESCRIPTORS), ("Guvex",), knowledge="profile")
+        less = Case("removed", (DESCRIPTORS[0], DESCRIPTORS[2]), removed=("Bomon",))
+        played = [await play_case(held, measurement, table, alone, fitted, case, asked) for case in (more, less)]
+    assert pool.asked.total() == paid
+    with_guvex, without_bomon = (each.measured for each in played)
+    assert [item.called for item in with_guvex.all("oracle")] == [("Guvex",), ("Guvex",)]
+    assert [item.called for item in with_guvex.all("router")] == [("Arlix",), ("Arlix", "Bomon")]
+    assert {"knn", "fixed:Guvex", "prompt-llm", "random", "largest-llm"} <= set(with_guvex.by_method)
+    assert "mlp" not in with_guvex.by_method
+    assert "mlp" in played[0].outcome.cannot
+    assert "mlp" in without_bomon.by_method
+    assert all("Bomon" not in item.called for name in without_bomon.by_method for item in without_bomon.all(name))
 
 
 def test_a_reply_that_was_looked_at_is_paid_for() -> None:
