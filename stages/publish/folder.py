@@ -36,7 +36,7 @@ class FolderStore:
 
     def probe(self) -> None:
         """Link a file twice under one name, and take the lock. Raises ConfigurationError where that does not do."""
-        self.abandon(datetime.now(UTC) - ABANDONED)
+        self.abandon("", datetime.now(UTC) - ABANDONED)
         with self._explained("write"), self._incoming(b"probe") as (part, _):
             twin = part.with_name(f"{part.name}.twin")
             try:
@@ -106,8 +106,8 @@ class FolderStore:
         with self._explained(f"remove {key}"):
             (self._root / key).unlink(missing_ok=True)
 
-    def abandon(self, before: datetime, *, dry_run: bool = False) -> list[Stored]:
-        """Remove what writers that began before that time have left half written; what it was."""
+    def abandon(self, prefix: str, before: datetime, *, dry_run: bool = False) -> list[Stored]:
+        """Remove what writers that began before that time have left half written, of whatever key; what it was."""
         found = []
         for part in sorted((self._root / INCOMING).glob("*")):
             with suppress(FileNotFoundError):

@@ -26,4 +26,4 @@ def collect(store: Store, older_than: timedelta, *, dry_run: bool = False) -> li
     for stored in garbage:
         if not dry_run:
             store.remove(stored.key)
-    return garbage + store.abandon(limit, dry_run=dry_run)
+    return garbage + store.abandon(blob_key(""), limit, dry_run=dry_run)

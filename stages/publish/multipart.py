@@ -124,7 +124,7 @@ def abandon(client: Any, bucket: str, prefix: str, before: datetime, *, dry_run:
             continue
         upload = Upload(client, {"Bucket": bucket, "Key": each["Key"]}, each["UploadId"], {})
         size = sum(part["Size"] for part in upload.parts())
-        found.append(Stored(each["Key"].removeprefix(prefix), size, each["Initiated"]))
+        found.append(Stored(each["Key"], size, each["Initiated"]))
         if not dry_run:
             upload.abort()
     return found

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, cached_property
 from pathlib import Path
@@ -178,10 +178,12 @@ class S3Store:
         with self._explained(f"remove {key}"):
             self._client.delete_object(Bucket=self._location.bucket, Key=self._full(key))
 
-    def abandon(self, before: datetime, *, dry_run: bool = False) -> list[Stored]:
+    def abandon(self, prefix: str, before: datetime, *, dry_run: bool = False) -> list[Stored]:
         """Remove the parts of uploads that were begun before that time and never finished; what they were."""
+        own = len(self._full(""))
         with self._explained("look for unfinished uploads"):
-            return abandon(self._client, self._location.bucket, self._full(""), before, dry_run=dry_run)
+            found = abandon(self._client, self._location.bucket, self._full(prefix), before, dry_run=dry_run)
+        return [replace(each, key=each.key[own:]) for each in found]
 
     def _put_if(self, key: str, content: bytes, **condition: str) -> bool:
         """Whether the condition held. To If-Match on a key that is not there, AWS answers 404, others 412."""

@@ -65,6 +65,9 @@ class Store(Protocol):
         """Delete an object, if it is there. For the collection of garbage alone."""
         ...
 
-    def abandon(self, before: datetime, *, dry_run: bool = False) -> list[Stored]:
-        """Remove what writers that began before that time have left half written; what it was."""
+    def abandon(self, prefix: str, before: datetime, *, dry_run: bool = False) -> list[Stored]:
+        """Remove what writers that began before that time have left half written; what it was.
+
+        Where it is known which key was being written, only of keys that begin with `prefix`.
+        """
         ...

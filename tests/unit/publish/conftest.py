@@ -155,8 +155,8 @@ class Dying:
     def remove(self, key: str) -> None:
         self._write(lambda: self.store.remove(key))
 
-    def abandon(self, before: datetime, *, dry_run: bool = False) -> list[Stored]:
-        return self.store.abandon(before, dry_run=dry_run)
+    def abandon(self, prefix: str, before: datetime, *, dry_run: bool = False) -> list[Stored]:
+        return self.store.abandon(prefix, before, dry_run=dry_run)
 
 
 @pytest.fixture(scope="session")

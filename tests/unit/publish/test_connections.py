@@ -23,6 +23,7 @@ from stages.shared.errors import TransientError
 from tests.unit.publish.proxy import Proxy, proxied
 
 ROOT = Path(__file__).resolve().parents[3]
+KEY = "blobs/sha256/large"
 PART = 5 << 20
 SIZE = 21 << 20
 """Four parts that go up at once, and a short one after the first of them."""
@@ -33,7 +34,7 @@ from stages.publish.location import Keys, Location
 from stages.publish.s3 import S3Store
 url, bucket, prefix, access, secret, path, digest = sys.argv[1:]
 store = S3Store(Location(url, bucket, prefix, "us-east-1"), Keys(access, secret, "the test"), part_bytes=5 << 20)
-store.create("large", Path(path), digest)
+store.create("blobs/sha256/large", Path(path), digest)
 """
 
 
@@ -66,7 +67,7 @@ def content(store: S3Store, key: str) -> bytes:
 
 def unfinished(store: S3Store) -> list[int]:
     """Bytes of each upload that was begun and not finished."""
-    return [each.bytes for each in store.abandon(datetime.now(UTC) + timedelta(days=1), dry_run=True)]
+    return [each.bytes for each in store.abandon("", datetime.now(UTC) + timedelta(days=1), dry_run=True)]
 
 
 def break_off(proxy: Proxy, server: Server, location: Location, large: Path) -> None:
@@ -74,7 +75,7 @@ def break_off(proxy: Proxy, server: Server, location: Location, large: Path) -> 
     proxy.cut_up = 8 << 20
     writer = S3Store(replace(location, endpoint=proxy.url), server.keys, part_bytes=PART, attempts=1)
     with pytest.raises(TransientError, match="cannot reach"):
-        writer.create("large", large, digest(large))
+        writer.create(KEY, large, digest(large))
 
 
 def test_a_writer_that_was_killed_leaves_nothing_to_see_and_the_next_one_goes_on(
@@ -89,11 +90,11 @@ def test_a_writer_that_was_killed_leaves_nothing_to_see_and_the_next_one_goes_on
     writer.send_signal(signal.SIGKILL)
     assert writer.wait() == -signal.SIGKILL
     proxy.silent_up, proxy.silent = None, False
-    assert (store.entries(""), store.read("large")) == ([], None)
+    assert (store.entries(""), store.read(KEY)) == ([], None)
     (there,), before = unfinished(store), proxy.sent
-    assert far.create("large", large, digest(large))
+    assert far.create(KEY, large, digest(large))
     assert proxy.sent - before < SIZE - there + PART
-    assert content(store, "large") == large.read_bytes()
+    assert content(store, KEY) == large.read_bytes()
     assert unfinished(store) == []
 
 
@@ -102,17 +103,18 @@ def test_parts_of_another_content_are_sent_again(
 ) -> None:
     break_off(proxy, server, location, large)
     large.write_bytes(os.urandom(SIZE))
-    assert far.create("large", large, digest(large))
-    assert content(store, "large") == large.read_bytes()
+    assert far.create(KEY, large, digest(large))
+    assert content(store, KEY) == large.read_bytes()
 
 
 def test_what_was_never_finished_is_collected_by_age(
     proxy: Proxy, server: Server, location: Location, large: Path, store: S3Store
 ) -> None:
     break_off(proxy, server, location, large)
+    assert store.abandon("elsewhere/", datetime.now(UTC) + timedelta(days=1)) == []
     assert collect(store, timedelta(days=1)) == []
     for dry_run in (True, False):
-        assert [each.key for each in collect(store, timedelta(seconds=-60), dry_run=dry_run)] == ["large"]
+        assert [each.key for each in collect(store, timedelta(seconds=-60), dry_run=dry_run)] == [KEY]
     assert unfinished(store) == []
 
 
@@ -121,22 +123,22 @@ def test_writers_of_the_same_file_at_once_do_not_harm_each_other(
 ) -> None:
     writers = [S3Store(location, server.keys, part_bytes=PART) for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
-        made = list(pool.map(lambda writer: writer.create("large", large, digest(large)), writers))
+        made = list(pool.map(lambda writer: writer.create(KEY, large, digest(large)), writers))
     assert any(made)
-    assert content(store, "large") == large.read_bytes()
+    assert content(store, KEY) == large.read_bytes()
 
 
 def test_an_upload_outlives_a_cut_connection(proxy: Proxy, far: S3Store, large: Path) -> None:
     proxy.cut_up = 7 << 20
-    assert far.create("large", large, digest(large))
+    assert far.create(KEY, large, digest(large))
     assert proxy.cut_up is None
-    assert content(far, "large") == large.read_bytes()
+    assert content(far, KEY) == large.read_bytes()
 
 
 def test_a_download_outlives_a_cut_connection(proxy: Proxy, far: S3Store, store: S3Store, large: Path) -> None:
-    store.create("large", large, digest(large))
+    store.create(KEY, large, digest(large))
     proxy.cut_down = 10 << 20
-    assert content(far, "large") == large.read_bytes()
+    assert content(far, KEY) == large.read_bytes()
     assert proxy.cut_down is None
 
 

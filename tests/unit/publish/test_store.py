@@ -57,7 +57,7 @@ def test_a_large_file_without_the_announced_hash_is_refused_and_leaves_nothing(
     with pytest.raises(IntegrityError, match=r"SHA-256|changed"):
         any_store.create("large", path, digest(b"other"))
     assert any_store.read("large") is None
-    assert any_store.abandon(datetime.now(UTC) + timedelta(days=1)) == []
+    assert any_store.abandon("", datetime.now(UTC) + timedelta(days=1)) == []
 
 
 def test_an_empty_object_is_an_object(any_store: Store) -> None:
@@ -160,9 +160,9 @@ def test_what_a_crash_left_half_written_is_removed_by_age(folder_store: FolderSt
     folder_store.create("a", b"a", digest(b"a"))
     half = tmp_path / "store" / INCOMING / "half"
     half.write_bytes(b"ha")
-    assert folder_store.abandon(datetime.now(UTC) - timedelta(days=1)) == []
+    assert folder_store.abandon("", datetime.now(UTC) - timedelta(days=1)) == []
     for dry_run in (True, False):
-        (found,) = folder_store.abandon(datetime.now(UTC) + timedelta(days=1), dry_run=dry_run)
+        (found,) = folder_store.abandon("", datetime.now(UTC) + timedelta(days=1), dry_run=dry_run)
         assert (found.bytes, half.exists()) == (2, dry_run)
 
 
