@@ -58,9 +58,9 @@ class ApiCandidate(Section):
     base_url: str
     key_env: str | None = None
     """Environment variable that holds the API key."""
-    price: PositiveFloat
+    price: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     """USD per 1M completion tokens; a candidate without it is refused."""
-    prompt_price: Annotated[float, Field(ge=0)]
+    prompt_price: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     """USD per 1M prompt tokens; a candidate without it is refused."""
     seen: bool = True
     summary: str = ""

@@ -86,6 +86,10 @@ class Call:
         if not self.unsure:
             self.id = uuid.uuid4().hex
 
+    def gave_up(self, outcome: Outcome, detail: str) -> Reply:
+        """The failure that a call is which may not try again."""
+        return Reply("", outcome, self.prompt_tokens, self.completion_tokens, attempts=self.attempts, detail=detail)
+
     def left_s(self) -> float:
         """Seconds to the deadline."""
         return self.deadline - time.monotonic()
@@ -167,31 +171,39 @@ class HttpPool:
         await asyncio.gather(*(self._check(candidate) for candidate in endpoints.values()))
 
     async def _make(self, call: Call) -> Reply:
-        breaker, name, began = call.line.breaker, call.line.candidate.name, time.monotonic()
-        if not await breaker.enter():
-            return Reply("", Outcome.UNREACHABLE, attempts=0, detail="has been down for long; not tried")
         reply = await self._try(call)
         if reply.outcome.is_failure:
-            breaker.failed(began)
+            name = call.line.candidate.name
             _LOG.warning("%s: %s after %d attempts: %s", name, reply.outcome, reply.attempts, reply.detail)
-        else:
-            breaker.answered()
         return reply
 
     async def _try(self, call: Call) -> Reply:
-        while True:
+        breaker, began = call.line.breaker, time.monotonic()
+        while await breaker.enter():
             attempt, reply = await self._placed(call)
+            if not attempt.again:
+                if not reply.outcome.is_failure:
+                    breaker.answered()
+                return reply
             pause_s = _pause_s(call.attempts, attempt.wait_s)
-            if not attempt.again or call.attempts >= self._limits.attempts or pause_s >= call.left_s():
+            if call.attempts >= self._limits.attempts or pause_s >= call.left_s():
+                breaker.failed(began)
                 return reply
             call.know(attempt)
             await asyncio.sleep(pause_s)
+        return call.gave_up(Outcome.UNREACHABLE, f"{call.line.candidate.name} has been down for long")
 
     async def _placed(self, call: Call) -> tuple[Attempt, Reply]:
-        """One attempt in a place of its own, written down before and after; and the reply of all attempts so far."""
-        line = call.line
+        """One attempt in a place of its own, written down before and after; and the reply of all attempts so far.
+
+        No attempt is made once the deadline has passed while the call waited.
+        """
+        line, limits = call.line, self._limits
         async with line.share, line.pace, self._places:
-            call.deadline = call.deadline or time.monotonic() + self._limits.deadline_s
+            call.deadline = call.deadline or time.monotonic() + limits.deadline_s
+            if call.left_s() <= 0:
+                reply = call.gave_up(Outcome.TIMED_OUT, f"no reply within {limits.deadline_s:g} s, attempts included")
+                return Attempt(reply), reply
             began = time.monotonic()
             async with self._held(call) as hold:
                 attempt = await self._attempt(call)
@@ -214,7 +226,7 @@ class HttpPool:
 
     async def _attempt(self, call: Call) -> Attempt:
         began = time.perf_counter()
-        candidate, patience_s = call.line.candidate, min(self._limits.timeout_s, max(0.001, call.left_s()))
+        candidate, patience_s = call.line.candidate, min(self._limits.timeout_s, max(0.01, call.left_s()))
         try:
             attempt = await self._post(call, patience_s)
         except TimeoutError:

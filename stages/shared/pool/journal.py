@@ -40,6 +40,11 @@ class Journal:
     ) -> None:
         self.close()
 
+    @property
+    def size(self) -> int:
+        """Bytes heard of so far."""
+        return self._read
+
     def append(self, row: Row) -> None:
         """Write one row; only while `locked` holds the folder."""
         self.catch_up()

@@ -87,7 +87,7 @@ class Ledger:
         self._limits = {name: picos(usd) for name, usd in budget if usd is not None}
         self._account = Account(place.stage)
         self._answers: dict[str, tuple[int, int]] = {}
-        self._calls: dict[str, str] = {}
+        self._calls: dict[str, tuple[str, str]] = {}
         self._keys: dict[str, str] = {}
         self._unsure: Counter[str] = Counter()
         self._live: set[str] = set()
@@ -172,9 +172,12 @@ class Ledger:
         return self._account.sums["stage", self._place.stage].held
 
     def finish(self) -> None:
-        """Write that nothing follows; see `finish_ledger`."""
+        """Write that nothing follows; see `finish_ledger`. A stage that paid for nothing leaves no journal."""
         with locked(self._lock):
-            self._open.append({"finished": _now()})
+            if self._open.size:
+                self._open.append({"finished": _now()})
+            else:
+                self._path.unlink()
 
     def close(self) -> None:
         """Put everything on the disk and let go."""
@@ -212,23 +215,23 @@ class Ledger:
     def _hear(self, row: Row, place: int, length: int) -> None:
         self._count(True, row, place, length)
         if "begin" in row:
-            self._calls[row["begin"]] = row["call"]
+            self._calls[row["begin"]] = row["call"], row["key"]
             self._keys[row["call"]] = row["key"]
             self._unsure[row["key"]] += 1
         elif "end" in row:
-            call = self._calls.pop(row["end"], None)
-            if call is not None and row["cost"] is not None:
-                self._settle(call, charged=row["cost"] > 0 or _is_answer(row))
-            if call is not None and row["at"] >= self._place.since and _is_answer(row):
+            call, key = self._calls.pop(row["end"], ("", ""))
+            if row["cost"] is not None:
+                self._settle(call, key, charged=row["cost"] > 0 or _is_answer(row))
+            if call and row["at"] >= self._place.since and _is_answer(row):
                 self._answers[call] = place, length
 
-    def _settle(self, call: str, charged: bool) -> None:
-        """Forget the key of a call once no attempt under it may have been charged that is not in the books."""
-        key = self._keys.get(call, "")
+    def _settle(self, call: str, key: str, charged: bool) -> None:
+        """Forget a key once no attempt under it may have been charged that is not in the books."""
         self._unsure[key] -= 1
-        if charged or not self._unsure[key]:
-            self._unsure.pop(key)
-            self._keys.pop(call, None)
+        if charged or self._unsure[key] <= 0:
+            del self._unsure[key]
+            if self._keys.get(call) == key:
+                del self._keys[call]
 
     def _count(self, own: bool, row: Row, place: int, length: int) -> None:
         try:

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from stages.shared.errors import BudgetError, ConfigurationError, TransientError
 from stages.shared.params import Budget, PoolLimits
-from stages.shared.pool import client, endpoint
+from stages.shared.pool import breaker, client, endpoint
 from stages.shared.pool.candidate import Candidate, Outcome
 from stages.shared.pool.client import HttpPool
 from stages.shared.pool.endpoint import where
@@ -383,6 +383,34 @@ async def test_a_call_ends_at_its_deadline_whatever_attempts_are_left(provider: 
     async with HttpPool([provider.candidate()], limits(deadline_s=0.3)) as pool:
         assert (await pool.ask("Arlix", "q")).outcome is Outcome.TIMED_OUT
     assert time.perf_counter() - began < 3
+
+
+async def test_a_candidate_that_comes_back_loses_no_call(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breaker, "FIRST_REST_S", 0.05)
+    monkeypatch.setattr(breaker, "LOOK_S", 0.01)
+    provider.script = [status(503)] * 12 + [said()]
+    async with HttpPool([provider.candidate()], limits(attempts=2)) as pool:
+        lost = [await pool.ask("Arlix", f"q{number}") for number in range(5)]
+        kept = await asyncio.gather(*(pool.ask("Arlix", f"r{number}") for number in range(20)))
+        async with HttpPool([provider.candidate()], limits()) as other:
+            provider.script = [status(404)]
+            wrong = [await other.ask("Arlix", f"s{number}") for number in range(8)]
+    assert {reply.outcome for reply in (*lost, *wrong)} == {Outcome.UNREACHABLE}
+    assert sum(reply.outcome is Outcome.ANSWERED for reply in kept) >= 19
+    assert [reply.attempts for reply in wrong] == [1] * 8
+
+
+async def test_a_candidate_that_stays_down_is_not_tried_for_ever(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "FIRST_REST_S", 0.05)
+    provider.script = [status(503)]
+    async with HttpPool([provider.candidate()], limits(attempts=1, deadline_s=0.2)) as pool:
+        replies = [await pool.ask("Arlix", f"q{number}") for number in range(5)]
+        while replies[-1].attempts:
+            replies.append(await pool.ask("Arlix", f"q{len(replies)}"))
+    assert {reply.outcome for reply in replies} == {Outcome.UNREACHABLE}
+    assert "down for long" in replies[-1].detail
 
 
 async def test_the_same_question_is_under_way_only_once(provider: Provider) -> None:

@@ -88,6 +88,12 @@ async def test_another_setting_another_stage_and_the_run_after_a_finished_one_pa
             assert (ledger.answer("call"), ledger.spent) == (None, 0)
 
 
+def test_a_stage_that_paid_for_nothing_leaves_nothing(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert finish_ledger(place(tmp_path)) == "0 USD paid to candidates"
+    assert list(tmp_path.glob("*.jsonl")) == []
+
+
 async def test_an_answer_from_before_a_fresh_start_is_not_used(tmp_path: Path) -> None:
     with open_ledger(place(tmp_path), Budget()) as ledger:
         await pay(ledger, "old")
