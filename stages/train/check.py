@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from stages.shared.params import Params
 from stages.train.memory.plan import Plan, size
 from stages.train.memory.room import Device, find_device, memory_plan
 
+PATIENCE_S = 5.0
 SPARE_CHECKPOINTS = 2
 """Beside those that are kept: the best, and the one that is being written."""
 
@@ -37,9 +39,7 @@ def _look(params: Params) -> Iterator[Finding]:
 def _gpu(params: Params, device: Device | None) -> Finding:
     wanted = params.train.gpus_per_node
     if params.train.ray_address is not None:
-        return Finding(
-            "GPU", "note", f"those of the Ray cluster at {params.train.ray_address}; not looked at from here"
-        )
+        return _cluster(params.train.ray_address)
     if device is None:
         found = f"no GPU that torch can use, and {params.profile_name} needs {wanted}"
         todo = "run where there are GPUs, set up by infra/images/requirements-gpu.txt, or `pointsman use sandbox`"
@@ -48,6 +48,20 @@ def _gpu(params: Params, device: Device | None) -> Finding:
     if device.count < wanted:
         return Finding("GPU", "wrong", found, f"set train.gpus_per_node ({wanted}) to {device.count}")
     return Finding("GPU", "good", found)
+
+
+def _cluster(address: str) -> Finding:
+    """Whether something answers where a Ray is to be joined."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()):
+        return Finding("GPU", "note", f"those of the Ray cluster {address}; not looked at from here")
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE_S).close()
+    except OSError as error:
+        todo = f"start one there (`ray start --head --port={port}`), or correct train.ray_address"
+        return Finding("GPU", "wrong", f"no Ray answers at {address}: {error}", todo)
+    keys = "this checkout must lie at the same path on every node, and keys in the environment of `ray start`"
+    return Finding("GPU", "note", f"those of the Ray cluster at {address}, which answers; {keys}")
 
 
 def _memory(made: Plan, device: Device | None) -> Finding:

@@ -13,6 +13,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopO
 from stages.shared.episode.driver import run_episode
 from stages.shared.episode.prompt import chat_ids
 from stages.shared.episode.types import Episode, Generate, Generation
+from stages.shared.params import PoolLimits
 from stages.shared.policy import load_tokenizer
 from stages.shared.pool.client import HttpPool
 from stages.shared.pool.ledger import Ledger
@@ -78,6 +79,11 @@ def to_output(episode: Episode) -> AgentLoopOutput:
     )
 
 
+def share(limits: PoolLimits, workers: int) -> PoolLimits:
+    """What one of several workers may do, so that together they keep to the concurrency that was asked for."""
+    return limits.model_copy(update={"concurrency": max(1, limits.concurrency // workers)})
+
+
 class EpisodeWorker(AgentLoopWorker):
     """Plays the episodes of its share of a batch, all at once, against the pool over HTTP."""
 
@@ -88,7 +94,8 @@ class EpisodeWorker(AgentLoopWorker):
         self._words = load_tokenizer(self._job.policy)
         self._descriptors = {descriptor.name: descriptor for descriptor in self._job.descriptors}
         ledger = Ledger(self._job.ledger, self._job.limits.budget)
-        self._pool = HttpPool(self._job.candidates, self._job.limits, ledger)
+        limits = share(self._job.limits, self.rollout_config.agent.num_workers)
+        self._pool = HttpPool(self._job.candidates, limits, ledger)
         in_batches = self.rollout_config.name == ROLLOUT
         self._server: LlmServer = ExchangeClient(self._find_server) if in_batches else self.llm_client
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 NOT_WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin")
+PEFT, ADAPTED = "base_model.model.", ".base_layer.weight"
+"""What peft puts before every name, and in place of `.weight` where a weight is adapted."""
 
 
 def best_step(records: Sequence[StepRecord], checkpoints: Path) -> int:
@@ -49,7 +52,7 @@ def export(checkpoints: Path, step: int, policy: Path, out: Path) -> None:
 
 
 def merged(folder: Path) -> dict[str, torch.Tensor]:
-    """Whole weights from the shards of every rank. Raises IntegrityError when a rank's file is missing."""
+    """Whole weights from the shards of every rank, adapters folded in. Raises IntegrityError when a rank is missing."""
     import torch
     import torch.distributed.tensor
 
@@ -61,7 +64,24 @@ def merged(folder: Path) -> dict[str, torch.Tensor]:
     if not files or sorted(files) != list(range(files[next(iter(files))][0])):
         raise IntegrityError(f"{folder}: the files of ranks {sorted(files)} are not a whole checkpoint; train again")
     shards = [torch.load(files[rank][1], map_location="cpu", weights_only=True) for rank in sorted(files)]
-    return {name: _join([shard[name] for shard in shards]) for name in shards[0]}
+    weights = {name: _join([shard[name] for shard in shards]) for name in shards[0]}
+    return folded(weights, folder) if any(ADAPTED in name for name in weights) else weights
+
+
+def folded(weights: Mapping[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:
+    """A model adapted by LoRA as one without: W + B A alpha / r (Hu et al. 2021, section 4.1), in fp32."""
+    meta = json.loads((folder / "lora_train_meta.json").read_text(encoding="utf-8"))
+    found = {}
+    for name, value in weights.items():
+        layer = name.removesuffix(ADAPTED)
+        if ".lora_" in name:
+            continue
+        if layer == name:
+            found[name.removeprefix(PEFT).replace(".base_layer.", ".")] = value
+            continue
+        down, up = (weights[f"{layer}.lora_{part}.default.weight"].float() for part in "AB")
+        found[f"{layer.removeprefix(PEFT)}.weight"] = value.float() + meta["lora_alpha"] / meta["r"] * (up @ down)
+    return found
 
 
 def _join(parts: Sequence[Any]) -> torch.Tensor:

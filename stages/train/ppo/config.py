@@ -40,7 +40,8 @@ class Paths:
 def compose(params: Params, paths: Paths) -> DictConfig:
     """The whole configuration of a run.
 
-    Raises ConfigurationError on an override that verl does not know, and on batch sizes that do not divide.
+    Raises ConfigurationError on an override that verl does not know or a CPU cannot follow, and on batch sizes that do
+    not divide.
     """
     from omegaconf import OmegaConf
 
@@ -53,6 +54,7 @@ def compose(params: Params, paths: Paths) -> DictConfig:
     for key, value in params.train.overrides.items():
         _check_key(config, key)
         OmegaConf.update(config, key, value, force_add=_open(key))
+    check_adapters(params, config)
     return config
 
 
@@ -142,6 +144,15 @@ def check_batches(params: Params) -> None:
     if ppo.advantage != "gae" and ppo.episodes < 2:
         raise ConfigurationError(
             f"train.ppo.advantage {ppo.advantage} compares episodes of one question; set train.ppo.episodes above 1"
+        )
+
+
+def check_adapters(params: Params, config: DictConfig) -> None:
+    """Raise ConfigurationError for LoRA where nothing trains adapters."""
+    adapted = [role for role in ("actor_rollout_ref", "critic") if config[role].model.lora_rank]
+    if adapted and params.train.backend == "cpu":
+        raise ConfigurationError(
+            f"train.overrides: {adapted[0]}.model.lora_rank adapts on GPUs only, and train.backend is cpu; leave it out"
         )
 
 

@@ -19,9 +19,11 @@ LOGGED = {
     "actor/grad_norm": "gradient",
     "actor/reward_kl_penalty": "kl",
     "actor/ppo_kl": "update_kl",
+    "training/rollout_gap_max": "rollout_gap",
     "critic/vf_loss": "value_loss",
     "critic/vf_explained_var": "value_explained",
     "timing_s/gen": "seconds_generating",
+    "timing_s/old_log_prob": "seconds_old_log_probs",
     "timing_s/ref": "seconds_reference",
     "timing_s/values": "seconds_values",
     "timing_s/update_critic": "seconds_updating_critic",
@@ -32,7 +34,8 @@ LOGGED = {
     "timing_s/step": "seconds_step",
 }
 """verl's metrics that are kept, by the name of their column. `kl` is to the warm start, where train.ppo.kl asks for it;
-`update_kl` is between the policy that played and the one that is updated."""
+`update_kl` is between the policy that played and the one that is updated; `rollout_gap` between the log-probabilities
+that vLLM sampled by and the actor's, the largest of a step."""
 MEASURED = (
     "n", "failed", "reward", "r_format", "r_outcome", "r_cost", "format", "em", "f1", "cost", "calls",
     "routing_entropy", "tokens", "tokens_per_s", "calls_per_s", "seconds", "playing_s", "low", "high",

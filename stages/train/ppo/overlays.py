@@ -42,13 +42,8 @@ def cpu(params: Params, ray: Path | None, rows: int) -> Mapping[str, Any]:
         "actor_rollout_ref.rollout.agent.num_workers": 1,
         "actor_rollout_ref.rollout.router_config_path": str(SETTINGS),
         "algorithm.rollout_correction.bypass_mode": True,
-        "ray_kwargs.ray_init.num_cpus": RAY_CPUS,
-        "ray_kwargs.ray_init.num_gpus": 1,
-        "ray_kwargs.ray_init.include_dashboard": False,
-        "ray_kwargs.ray_init.object_store_memory": OBJECT_STORE_BYTES,
+        **(_own_ray(ray) if params.train.ray_address is None else _cluster(params.train.ray_address)),
     }
-    if ray is not None:
-        overlay["ray_kwargs.ray_init._temp_dir"] = str(ray)
     for model, engine in (("actor_rollout_ref", "actor.fsdp_config"), ("critic", "fsdp")):
         overlay[f"{model}.model.use_remove_padding"] = False
         overlay[f"{model}.model.enable_gradient_checkpointing"] = False
@@ -63,8 +58,25 @@ def cpu(params: Params, ray: Path | None, rows: int) -> Mapping[str, Any]:
     return overlay
 
 
+def _own_ray(folder: Path | None) -> Mapping[str, Any]:
+    """A Ray of the run's own, whose sockets lie in `folder`."""
+    settings = {
+        "num_cpus": RAY_CPUS, "num_gpus": 1, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES,
+        **({} if folder is None else {"_temp_dir": str(folder)}),
+    }  # fmt: skip
+    return {f"ray_kwargs.ray_init.{name}": value for name, value in settings.items()}
+
+
+def _cluster(address: str) -> Mapping[str, Any]:
+    """A Ray that is there."""
+    return {"ray_kwargs.ray_init.address": address}
+
+
 def gpu(params: Params) -> Mapping[str, Any]:
-    """vLLM rollout, FSDP2 in bf16 over fp32 masters. Composed and checked by a test; never run on a GPU by us."""
+    """vLLM rollout, FSDP2 in bf16 over fp32 masters.
+
+    Composed and checked by a test, and its rollout run on a CPU (tests/gpu); never run on a GPU by us.
+    """
     overlay: dict[str, Any] = {
         "trainer.device": "cuda",
         "actor_rollout_ref.rollout.name": "vllm",
@@ -75,7 +87,7 @@ def gpu(params: Params) -> Mapping[str, Any]:
         "actor_rollout_ref.rollout.agent.num_workers": 4 * params.train.nodes,
     }
     if params.train.ray_address is not None:
-        overlay["ray_kwargs.ray_init.address"] = params.train.ray_address
+        overlay |= _cluster(params.train.ray_address)
     for model, engine in (("actor_rollout_ref", "actor.fsdp_config"), ("critic", "fsdp")):
         overlay[f"{model}.model.use_remove_padding"] = True
         overlay[f"{model}.model.enable_gradient_checkpointing"] = True

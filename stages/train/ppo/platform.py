@@ -167,10 +167,19 @@ def install() -> None:
     distributed.initialize_global_process_group_ray = start_on_gloo
     base._ROLLOUT_REGISTRY[(ROLLOUT, "async")] = "stages.train.ppo.rollout.WeightSender"
 
-    def load() -> type:
-        """Import the server where it runs, and only there."""
-        from stages.train.ppo.rollout import CpuReplica
+    replica.RolloutReplicaRegistry.register(ROLLOUT, _own_replica)
+    replica.RolloutReplicaRegistry.register("vllm", _vllm_replica)
 
-        return CpuReplica
 
-    replica.RolloutReplicaRegistry.register(ROLLOUT, load)
+def _own_replica() -> type:
+    """Imported where the server runs, and only there."""
+    from stages.train.ppo.rollout import CpuReplica
+
+    return CpuReplica
+
+
+def _vllm_replica() -> type:
+    """Of vLLM's CPU build, which has an environment of its own: see `make test-vllm`."""
+    from stages.train.ppo.vllm_cpu import Replica
+
+    return Replica

@@ -55,8 +55,9 @@ def train(params: Params, job: Job, train_rows: Path, validation_rows: Path, log
             say(f"train: going on from the checkpoint of step {start.step}")
         rows = pq.read_metadata(validation_rows).num_rows
         paths = Paths(job.policy, train_rows, validation_rows, checkpoints, held.ray, start, rows)
-        command = _command(compose(params, paths), folder)
-        environment = _environment(params, job.save(folder / "job.json"), folder)
+        settings = _settings(params, job.save(folder / "job.json"), folder)
+        command = _command(compose(params, paths), folder, settings)
+        environment = {**os.environ, "HOME": os.environ.get("HOME") or str(folder / "cache"), **settings}
         begins = log.stat().st_size if log.exists() else 0
         with running(command, environment, log) as child:
             held.started(child.pid)
@@ -70,24 +71,29 @@ def is_done(start: Start, steps: int) -> bool:
     return start.step >= steps and not start.validate
 
 
-def _command(config: DictConfig, folder: Path) -> list[str]:
-    """Our entry point, on the configuration composed here."""
+def _command(config: DictConfig, folder: Path, settings: Mapping[str, str]) -> list[str]:
+    """Our entry point, on the configuration composed here; `settings` go to the workers of a cluster with it."""
     from omegaconf import OmegaConf
 
+    if config.ray_kwargs.ray_init.get("address"):
+        OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars", dict(settings), force_add=True)
     path = folder / "verl.yaml"
     OmegaConf.save(config, path)
     return [sys.executable, "-m", "stages.train.ppo.trainer", str(path)]
 
 
-def _environment(params: Params, job: Path, folder: Path) -> Mapping[str, str]:
-    """What the trainer and everything that Ray starts inherit: our plug-in, our job, and no reach outside the run."""
+def _settings(params: Params, job: Path, folder: Path) -> Mapping[str, str]:
+    """What the trainer and everything that Ray starts are told: our plug-in, our job, and no reach outside the run.
+
+    What Ray starts here inherits it. A cluster's workers do not, and a candidate's key is none of these: it would stand
+    in Ray's records. There the key belongs into the environment of `ray start`, on every node.
+    """
     cache = folder / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     names = "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
     threads = {"OMP_WAIT_POLICY": "PASSIVE", **{name: os.environ.get(name, "1") for name in names}}
     on_cpu = {"VERL_PLATFORM": "cpu"} if params.train.backend == "cpu" else {}
     return {
-        **os.environ,
         **threads,
         **on_cpu,
         VARIABLE: str(job),
@@ -95,7 +101,6 @@ def _environment(params: Params, job: Path, folder: Path) -> Mapping[str, str]:
         "PYTHONUNBUFFERED": "1",
         "VERL_USE_EXTERNAL_MODULES": "stages.train.ppo.plugin",
         "VERL_FILE_LOGGER_PATH": str(_metrics_file(folder)),
-        "HOME": os.environ.get("HOME") or str(cache),
         "HF_HOME": str(cache / "huggingface"),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",

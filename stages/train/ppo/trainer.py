@@ -8,6 +8,7 @@ FILE is verl's whole configuration. This takes the place of `verl.trainer.main_p
 from __future__ import annotations
 
 import math
+import os
 import random
 import shutil
 import sys
@@ -35,7 +36,9 @@ from stages.train.ppo.record import read_records
 from stages.train.ppo.resume import STEP, best_validated, prune, seal, sealed_steps
 from stages.train.ppo.state import read_state, write_state
 
+GAP_MOST, GAP_MEAN = "training/rollout_gap_max", "training/rollout_gap_mean"
 LOSSES = ("loss", "grad_norm")
+DETERMINISM = ("VERL_FULL_DETERMINISM", "VLLM_BATCH_INVARIANT")
 ENOUGH_BYTES = 1 << 20
 FULL = ("No space left", "Disk quota", "iostream error", "inline_container", "PytorchStreamWriter")
 """How a full disk sounds; the last three are torch's words for a write that failed."""
@@ -69,12 +72,25 @@ class Trainer(RayPPOTrainer):
     def _update_actor(self, batch: Any) -> Any:
         output = super()._update_actor(batch)
         refuse_broken(output.meta_info["metrics"], self.global_steps, batch.non_tensor_batch)
+        if not self.config.algorithm.rollout_correction.bypass_mode:
+            output.meta_info["metrics"] |= gap(batch.batch)
         return output
 
     def _update_critic(self, batch: Any) -> Any:
         output = super()._update_critic(batch)
         refuse_broken(output.meta_info["metrics"], self.global_steps, batch.non_tensor_batch)
         return output
+
+
+def gap(batch: Mapping[str, torch.Tensor]) -> dict[str, list[float]]:
+    """How far the log-probabilities that the rollout sampled by are from the actor's, of the policy's own tokens.
+
+    Nothing where the rollout gave none. Some of it is meant: the rollout's are of the distribution that top_p left.
+    """
+    if "rollout_log_probs" not in batch:
+        return {}
+    apart = (batch["rollout_log_probs"] - batch["old_log_probs"]).abs()[batch["response_mask"].bool()]
+    return {GAP_MOST: [apart.max().item()], GAP_MEAN: [apart.mean().item()]}
 
 
 def refuse_broken(metrics: Mapping[str, Any], step: int, batch: Mapping[str, Any]) -> None:
@@ -115,7 +131,11 @@ def unsaved(step: int, free: int, error: Exception) -> PipelineError:
 
 
 class Runner(BaseTaskRunner):
-    """What verl's `TaskRunner` does, with our trainer, in this process: an actor of its own would import all again."""
+    """What verl's `TaskRunner` does, with our trainer, in this process: an actor of its own would import all again.
+
+    So Ray starts no profiler for the driver: where verl's workers run under Nsight Systems (`global_profiler`), this
+    process is not in their trace.
+    """
 
     def run(self, config: DictConfig) -> None:
         """Train to the last step."""
@@ -152,9 +172,14 @@ def main(path: str) -> None:
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
     auto_set_device(config)
+    rollout = config.actor_rollout_ref.rollout
+    if rollout.full_determinism:
+        os.environ |= dict.fromkeys(DETERMINISM, "1") | {"PYTHONHASHSEED": str(rollout.seed)}
     settings = OmegaConf.merge({"runtime_env": get_ppo_ray_runtime_env(config)}, config.ray_kwargs.ray_init)
     ray.init(**OmegaConf.to_container(settings))
     Runner().run(config)
+    if config.ray_kwargs.timeline_json_file:
+        ray.timeline(filename=config.ray_kwargs.timeline_json_file)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from stages.shared.episode.prompt import chat_ids, render_prompt
 from stages.shared.episode.roster import make_roster
 from stages.shared.episode.types import Episode, Generation
 from stages.shared.errors import TransientError
-from stages.shared.params import EpisodeParams, RewardParams
+from stages.shared.params import EpisodeParams, PoolLimits, RewardParams
 from stages.shared.pool.candidate import Candidate, Descriptor, Outcome, Reply
-from stages.train.ppo.agent_loop import generator, to_output
+from stages.train.ppo.agent_loop import generator, share, to_output
 from stages.train.ppo.exchange import Counter, ExchangeClient, Order, Parcel
 from stages.train.ppo.manager import normalisers, refuse_dead_pool, rewarded
 from stages.train.ppo.record import StepRecord
@@ -211,3 +211,10 @@ async def test_a_server_that_dies_fails_those_who_wait() -> None:
 
     with pytest.raises(ConnectionError, match="gone"):
         await ExchangeClient(acquire).generate("id", prompt_ids=[1], sampling_params={})
+
+
+def test_workers_keep_to_the_concurrency_together() -> None:
+    limits = PoolLimits(concurrency=64)
+    assert share(limits, 1) == limits
+    assert share(limits, 4).concurrency == 16
+    assert share(limits, 100).concurrency == 1
