@@ -16,8 +16,9 @@ from stages.shared.questions import Question
 
 def set_up_rag(ground: Ground) -> Play:
     """Raises ConfigurationError without a corpus."""
-    player = replace(ground.base, pool=SearchPool(ground.corpus()))
-    roster = search_roster(ground.line.roster, player.params.prompt)
+    style = ground.base.params.prompt
+    player = replace(ground.base, pool=SearchPool(ground.corpus(), style))
+    roster = search_roster(ground.line.roster, style)
 
     async def play(question: Question) -> Attempt:
         """One question."""

@@ -11,8 +11,10 @@ from stages.shared.episode.types import Roster, RosterEntry
 from stages.shared.pool.candidate import Candidate, Descriptor, Outcome, Reply
 
 SEARCH = "search"
-PASSAGES = 3
-"""As many as Search-R1 and its RAG baseline read a search (Jin et al. 2025, arXiv 2503.09516)."""
+Style = Literal["compact", "prose"]
+PASSAGES: Mapping[Style, int] = {"compact": 1, "prose": 3}
+"""That a search replies with: three as in Search-R1 (Jin et al. 2025, arXiv 2503.09516); a small policy was taught to
+read one sentence, and copies from the wrong one of three."""
 _TOOL = Candidate(SEARCH, SEARCH, "", price=0.0, prompt_price=0.0)
 _SUMMARY = "not a model but a search engine: the reply is the passages that fit the query best"
 
@@ -20,8 +22,8 @@ _SUMMARY = "not a model but a search engine: the reply is the passages that fit 
 class SearchPool:
     """One candidate, which costs nothing and replies with passages."""
 
-    def __init__(self, corpus: Corpus) -> None:
-        self._corpus = corpus
+    def __init__(self, corpus: Corpus, style: Style) -> None:
+        self._corpus, self._count = corpus, PASSAGES[style]
 
     @property
     def candidates(self) -> Mapping[str, Candidate]:
@@ -30,10 +32,10 @@ class SearchPool:
 
     async def ask(self, name: str, query: str) -> Reply:
         """The best passages, a line each; the driver cuts them to `episode.reply_tokens`."""
-        return Reply("\n".join(self._corpus.search(query, PASSAGES)), Outcome.ANSWERED)
+        return Reply("\n".join(self._corpus.search(query, self._count)), Outcome.ANSWERED)
 
 
-def search_roster(roster: Roster, style: Literal["compact", "prose"]) -> Roster:
+def search_roster(roster: Roster, style: Style) -> Roster:
     """The prompt's candidates with the search behind them.
 
     In prose the search is shown as what it is. A small policy reads nothing but its table, so that it is shown the

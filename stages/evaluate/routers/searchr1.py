@@ -17,8 +17,9 @@ from stages.shared.questions import Question
 
 def set_up_search_r1(ground: Ground) -> Play:
     """Raises ConfigurationError without a corpus."""
-    player = replace(ground.trained, pool=SearchPool(ground.corpus()))
-    roster = search_roster(ground.line.roster, player.params.prompt)
+    style = ground.trained.params.prompt
+    player = replace(ground.trained, pool=SearchPool(ground.corpus(), style))
+    roster = search_roster(ground.line.roster, style)
 
     async def play(question: Question) -> Attempt:
         """One question."""

@@ -34,6 +34,7 @@ from stages.shared.questions import Question
 from stages.shared.sandbox.world import World
 
 Style = Literal["compact", "prose"]
+STYLES: tuple[Style, ...] = ("compact", "prose")
 QUARRY, ANTHEM = "what is the quarry of zu ?", "what is the anthem of town one ?"
 HARD = Question("what is the anthem of the quarry of zu ?", ("song two",), "hotpotqa", "test", "", 2)
 EASY = Question(QUARRY, ("town one",), "nq", "test", "stone")
@@ -191,8 +192,14 @@ def test_in_prose_the_search_is_shown_as_what_it_is_and_a_table_stays() -> None:
 
 
 async def test_a_search_that_finds_nothing_says_nothing() -> None:
-    reply = await SearchPool(Corpus(PASSAGES)).ask("search", "unheard")
+    reply = await SearchPool(Corpus(PASSAGES), "prose").ask("search", "unheard")
     assert (reply.text, reply.outcome) == ("", Outcome.ANSWERED)
+
+
+async def test_a_small_policy_is_shown_the_best_passage_alone() -> None:
+    replies = [await SearchPool(Corpus(PASSAGES), style).ask("search", "quarry zu town moss") for style in STYLES]
+    assert [reply.text.splitlines()[0] for reply in replies] == [PASSAGES[0]] * 2
+    assert [len(reply.text.splitlines()) for reply in replies] == [1, 3]
 
 
 def test_the_sandbox_has_a_corpus_of_its_facts() -> None:
