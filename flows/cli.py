@@ -15,7 +15,8 @@ from rich.table import Table
 import flows.commands_evaluation
 import flows.commands_releases
 import flows.commands_retrain
-import flows.commands_training  # noqa: F401  (the four register their commands)
+import flows.commands_training
+import flows.commands_watch  # noqa: F401  (the five register their commands)
 from flows.command import JsonOption, app, command, console, enter_root, run_module, show_stages
 from stages.shared.errors import ConfigurationError
 

@@ -62,9 +62,10 @@ def _run(root: Path, shown: Console, given: dict[str, Any]) -> dict[str, Any]:
 
 def _show_plan(root: Path, values: dict[str, Any], base: str, folder: str, as_json: bool) -> None:
     from flows.base import find_base
+    from flows.drift import with_mark
     from flows.work_folder import find_folder, known_offer, rehearse
 
-    start = find_base(root, base)
+    start, values = find_base(root, base), with_mark(root, values)
     place = find_folder(root, folder, start, values)
     known = known_offer(root, place, start, values)
     planned = () if known else rehearse(root, place, start, values)

@@ -1,4 +1,4 @@
-"""The deployments that `pointsman up` serves: `retrain/pointsman`, and `pipeline/pointsman`, in place."""
+"""The deployments that `pointsman up` serves, `NAME/pointsman` each: retrain, pipeline (in place), watch."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from prefect.exceptions import ObjectNotFound
 
 from flows.pipeline import pipeline
 from flows.retrain import retrain
+from flows.watch import watch
 
 NAME = "pointsman"
 MONDAYS_AT_THREE = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 3 * * 1", timezone="UTC"), active=False)
 
+EVERY_NIGHT = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 2 * * *", timezone="UTC"), active=False)
+
 
 def serve_flows() -> None:
     """Run what is asked for in Prefect's UI or by its schedules, one run at a time, until interrupted."""
-    first, second = (
-        flow.to_deployment(NAME, schedules=kept_schedules(flow, at_first))
-        for flow, at_first in ((retrain, [MONDAYS_AT_THREE]), (pipeline, []))
-    )
-    assert isinstance(first, RunnerDeployment)
-    assert isinstance(second, RunnerDeployment)
-    serve(first, second, limit=1, pause_on_shutdown=False, print_starting_message=False)
+    served = []
+    for flow, at_first in ((retrain, [MONDAYS_AT_THREE]), (pipeline, []), (watch, [EVERY_NIGHT])):
+        made = flow.to_deployment(NAME, schedules=kept_schedules(flow, at_first))
+        assert isinstance(made, RunnerDeployment)
+        served.append(made)
+    serve(*served, limit=1, pause_on_shutdown=False, print_starting_message=False)
 
 
 def kept_schedules(flow: Flow[..., Any], at_first: list[DeploymentScheduleCreate]) -> list[DeploymentScheduleCreate]:

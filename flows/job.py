@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,11 @@ def run_as_job(stage: str, needs: Needs, params: StageParams, root: Path) -> int
         folder.mkdir(parents=True, exist_ok=True)
     _kubectl(place, "delete", "job", name, "--ignore-not-found", "--wait")
     _kubectl(place, "create", "--filename=-", given=json.dumps(job))
-    try:
+    with ExitStack() as otherwise:
+        otherwise.callback(_kubectl, place, "delete", "job", name, "--ignore-not-found", "--wait=false")
         _follow(place, name)
         code = _exit_code(place, name)
-    except BaseException:
-        _kubectl(place, "delete", "job", name, "--ignore-not-found", "--wait=false")
-        raise
+        otherwise.pop_all()
     if code == KILLED:
         raise BudgetError(f"{stage} was killed; its job may take {params.memory} of memory: raise stage.memory")
     return code

@@ -3,9 +3,6 @@
 Annotations are evaluated here: in the process of a served run, Prefect cannot resolve them from their text.
 """
 
-import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -17,10 +14,8 @@ from pydantic import Field, field_validator
 
 from flows import dvc, journal
 from flows.log import hide_stacks
-from stages.shared.entry import Workspace
-from stages.shared.errors import PipelineError
+from flows.manage import manage
 
-MODULE = "stages.publish.manage"
 WAIT_SECONDS = 7 * 24 * 3600
 POLL_SECONDS = 2
 Text = Annotated[str, Field(min_length=1)]
@@ -70,14 +65,14 @@ def promote(release: str = "latest", channel: str = "production") -> dict[str, A
     """
     hide_stacks()
     root = dvc.find_root(Path.cwd())
-    found = _manage(root, "promote", release, "--to", channel, "--dry-run", may_fail=True)
+    found = manage(root, "promote", release, "--to", channel, "--dry-run", may_fail=True)
     create_markdown_artifact(evidence_table(found), key="promotion", description=f"{release} to {channel}")
     answer = _ask(Approval, evidence_table(found))
     if not answer.approve:
         return _declined(answer)
     options = ["--expect", str(found["sequence"]), *(["--override", answer.override] if answer.override else [])]
     options += ["--to", channel, "--reason", answer.reason]
-    return _noted(root, _manage(root, "promote", found["digest"], *options, by=answer.by))
+    return _noted(root, manage(root, "promote", found["digest"], *options, by=answer.by))
 
 
 @flow(name="rollback", flow_run_name="{channel}", validate_parameters=True)
@@ -85,13 +80,13 @@ def rollback(channel: str = "production") -> dict[str, Any]:
     """Wait for approval, and take the newest promotion of a channel back."""
     hide_stacks()
     root = dvc.find_root(Path.cwd())
-    newest = _manage(root, "history", channel)[0]
+    newest = manage(root, "history", channel)[0]
     served = f"`{newest['digest'][:16]}` since {newest['time']}, by {newest['actor']}: {newest['reason']}"
     answer = _ask(Answer, f"`{channel}` serves {served}. Take that back?")
     if not answer.approve:
         return _declined(answer)
     options = ["--reason", answer.reason, "--expect", str(newest["sequence"])]
-    return _noted(root, _manage(root, "rollback", channel, *options, by=answer.by))
+    return _noted(root, manage(root, "rollback", channel, *options, by=answer.by))
 
 
 def evidence_table(found: Mapping[str, Any]) -> str:
@@ -122,13 +117,3 @@ def _noted(root: Path, moved: dict[str, Any]) -> dict[str, Any]:
 def _declined(answer: Answer) -> dict[str, Any]:
     get_run_logger().info("declined by %s: %s", answer.by, answer.reason)
     return {"changed": False, "declined_by": answer.by, "reason": answer.reason}
-
-
-def _manage(root: Path, command: str, name: str, *options: str, by: str | None = None, may_fail: bool = False) -> Any:
-    """What a release manager's command prints as JSON. Raises the PipelineError that it left."""
-    environment = dvc.environment() | ({"POINTSMAN_ACTOR": by} if by else {})
-    line = [sys.executable, "-m", MODULE, command, "--json", *options, "--", name]
-    done = subprocess.run(line, cwd=root, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode and not (may_fail and done.stdout):
-        raise dvc.left_error(Workspace(root), command) or PipelineError(done.stderr.strip())
-    return json.loads(done.stdout)

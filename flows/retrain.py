@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 
 from flows import dvc
 from flows.base import Base, find_base
+from flows.drift import with_mark
 from flows.forge import FILE, read_forge
 from flows.log import hide_stacks
 from flows.offer import Offer, commit, metrics_before, offer
@@ -30,6 +31,7 @@ DESCRIPTION = """\
 Retrains from the newest commit of a branch, in a clone of its own, and **ends in a branch to review**, or says why not.
 
 Only what is out of date runs; what DVC has cached is restored. Where nothing changes, there is no branch.
+Where `watch` found that candidates drifted, they are profiled again.
 
 A run that failed goes on where it stopped: run it again, or *Retry* it. One at a time. The checkout stays as it is.
 
@@ -80,7 +82,7 @@ def retrain(
     checkout, attempt = dvc.find_root(Path.cwd()), Attempt()
     try:
         with sole(checkout, flow_run.name or NAME):
-            found = _retrain(checkout, find_base(checkout, base), settings or {}, folder, attempt)
+            found = _retrain(checkout, find_base(checkout, base), with_mark(checkout, settings or {}), folder, attempt)
             return _close(attempt, found, keep)
     except PipelineError as error:
         _leave(attempt, error)

@@ -28,8 +28,9 @@ import yaml
 
 from flows import dvc
 from flows.base import BRANCHES, Base, offered
+from flows.drift import RENEWED
 from flows.settings import changed, write_settings
-from stages.shared.entry import REPLIES, RUNS, Workspace
+from stages.shared.entry import FRESH, REPLIES, RUNS, Workspace
 from stages.shared.errors import ConfigurationError, ConflictError
 from stages.shared.files import write_json
 
@@ -58,9 +59,14 @@ class WorkFolder:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of its stages: they resume from beside the clone, and share the replies and the store of the checkout."""
+        """Of its stages: they resume from beside the clone, and share the replies and the store of the checkout.
+
+        Replies from before candidates drifted are not theirs any more.
+        """
         own = Workspace(self.checkout)
-        return {RUNS: str(self.folder / "runs"), REPLIES: str(own.replies.absolute()), STORE_HOME: str(own.state)}
+        fresh = {FRESH: str(self.settings[RENEWED])} if RENEWED in self.settings else {}
+        shared = {REPLIES: str(own.replies.absolute()), STORE_HOME: str(own.state)}
+        return {RUNS: str(self.folder / "runs"), **shared, **fresh}
 
     def remove(self) -> None:
         """All of it."""
