@@ -97,7 +97,7 @@ def _check_address(host: str, name: str) -> None:
     address = getattr(address, "ipv4_mapped", None) or address
     if not (address.is_global or address.is_loopback) or address.is_multicast:
         raise ConfigurationError(
-            f"the base_url of {name} is at {address}, a private address: if that is meant, give it `private: true`"
+            f"the base_url of {name} is at {address}, a private address; if that is meant, give it `private: true`"
         )
 
 

@@ -52,6 +52,6 @@ def _picos_a_token(name: str, price: float) -> int:
     if exact != exact.to_integral_value():
         raise ConfigurationError(
             f"the price of {name} is unknown or unusable ({price} USD per 1M tokens), and nothing is called before it "
-            "is known: write what the provider charges, to the millionth of a dollar, or 0 where it charges nothing"
+            "is known; write what the provider charges, to the millionth of a dollar, or 0 where it charges nothing"
         )
     return int(exact)

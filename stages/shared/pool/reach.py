@@ -16,7 +16,8 @@ from stages.shared.errors import ConfigurationError, PipelineError
 from stages.shared.finding import Finding
 from stages.shared.params import PoolParams, WorldParams
 from stages.shared.pool.candidate import Candidate
-from stages.shared.pool.endpoint import authorization, proxy_for, url, where
+from stages.shared.pool.endpoint import Resolver, authorization, proxy_for, url, where
+from stages.shared.pool.money import tariff
 from stages.shared.pool.serving import serve
 
 PATIENCE_S = 10.0
@@ -60,7 +61,10 @@ async def reach(candidates: Sequence[Candidate], patience_s: float = PATIENCE_S)
     """Ask every endpoint for its models, all at once and once each; never raises for what one does."""
     endpoints = {(item.base_url, item.key_env): item for item in candidates}
     timeout = aiohttp.ClientTimeout(total=patience_s)
-    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
+    reached = aiohttp.TCPConnector(resolver=Resolver(candidates))
+    async with aiohttp.ClientSession(
+        timeout=timeout, connector=reached, cookie_jar=aiohttp.DummyCookieJar()
+    ) as session:
         answers = await asyncio.gather(*(_list(session, item, patience_s) for item in endpoints.values()))
     known = dict(zip(endpoints, answers, strict=True))
     return tuple(_judge(item, known[item.base_url, item.key_env]) for item in candidates)
@@ -117,6 +121,10 @@ def _models(body: bytes) -> frozenset[str] | None:
 
 
 def _judge(candidate: Candidate, answer: Listing | ConfigurationError) -> Finding:
+    try:
+        tariff(candidate)
+    except ConfigurationError as error:
+        return Finding.of(candidate.name, error)
     if isinstance(answer, ConfigurationError):
         return Finding.of(candidate.name, answer)
     key = f", key in {candidate.key_env} accepted" if candidate.key_env else ""

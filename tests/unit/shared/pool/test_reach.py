@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,16 @@ async def test_an_endpoint_is_asked_once_for_all_its_candidates(provider) -> Non
     found = await reach([candidate(provider[0], f"c{number}") for number in range(8)])
     assert [finding.state for finding in found] == ["good"] * 8
     assert len(provider[2]) == 1
+
+
+async def test_each_candidate_needs_a_usable_price_and_an_address_that_is_meant(provider) -> None:
+    odd = replace(candidate(provider[0], "Bomon"), price=1e-9)
+    private = candidate("http://10.0.0.9/v1", "Cyqun")
+    found = await reach([candidate(provider[0]), odd, private])
+    assert [finding.state for finding in found] == ["good", "wrong", "wrong"]
+    assert "price of Bomon is unknown or unusable" in found[1].found
+    assert "write what the provider charges" in found[1].todo
+    assert "private: true" in found[2].todo
 
 
 async def test_a_model_that_the_api_does_not_know_is_named_beside_those_it_does(provider) -> None:
