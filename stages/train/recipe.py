@@ -55,6 +55,7 @@ class Recipe:
         reads = {
             "base": str(base), "seed": train.seed, "warm_start": train.warm_start.model_dump(),
             "roster": train.roster.model_dump(), "episode": self._params.episode.model_dump(),
+            "thrifty": self._params.reward.counts_cost,
         }  # fmt: skip
         files = [descriptors, records, questions]
         folder = self._folder("warm-start", reads, files, (*SHARED, "stages/train/warm_start"))

@@ -21,3 +21,8 @@ class RewardParams(Section):
     """What a cost is measured against: the paper's sliding window of recent costs, or the first `window` costs seen."""
     window: PositiveInt = 1000
     """Costs that the normaliser remembers."""
+
+    @property
+    def counts_cost(self) -> bool:
+        """Whether what an episode cost is part of what it earns."""
+        return self.cost_coefficient > 0

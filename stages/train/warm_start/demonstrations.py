@@ -1,8 +1,9 @@
 """Episodes that a teacher plays on the profile's records, through the driver that trains and measures the policy too.
 
-The teacher's only rule for whom to call: a candidate whose recorded reply holds a gold answer, uniformly among those
-that the prompt shows. Such demonstrations route better than chance, and leave the sharp choice to PPO. An episode that
-is not well-formed, or does not end on a gold answer, is rejected.
+The teacher's only rule for whom to call: of the candidates that the prompt shows and whose recorded reply holds a gold
+answer, one that the reward pays best: any alike, or, where cost counts, the one whose reply was cheapest. Such
+demonstrations route better than chance, and leave the sharp choice to PPO. An episode that is not well-formed, or does
+not end on a gold answer, is rejected.
 """
 
 from __future__ import annotations
@@ -82,6 +83,8 @@ class Teacher:
     episode: EpisodeParams
     decompose: float
     tokenizer: PolicyTokenizer
+    thrifty: bool
+    """Whether the reward counts cost."""
 
     def lessons(self, questions: Sequence[Question]) -> Lessons:
         """What the records answer. Raises DataError when they answer nothing."""
@@ -124,7 +127,7 @@ class Teacher:
             right = self._right(step, roster)
             if not right or index >= self.episode.max_calls:
                 return None
-            chosen = rng.choice(right)
+            chosen = self._choose(right, rng)
             query = step.question
             if found:
                 query = replace_answer(query, lesson.steps[index - 1].answers, found[-1])
@@ -133,6 +136,11 @@ class Teacher:
             calls.append(chosen.record)
             found.append(chosen.answer)
         return Plan((*turns, self._answer(lesson, found)), tuple(calls))
+
+    def _choose(self, right: Sequence[Right], rng: random.Random) -> Right:
+        if not self.thrifty:
+            return rng.choice(right)
+        return min(right, key=lambda one: one.record.reply.completion_tokens * one.entry.descriptor.price)
 
     def _right(self, step: SubQuestion, roster: Roster) -> list[Right]:
         shown = {entry.name: entry for entry in roster.entries}

@@ -54,6 +54,7 @@ def warm_start(
         episode=params.episode,
         decompose=settings.decompose,
         tokenizer=load_tokenizer(base),
+        thrifty=params.reward.counts_cost,
     )
     lessons = teacher.lessons(questions)
     say(f"train: {len(lessons)} of {len(questions)} profiling questions can be demonstrated")

@@ -78,6 +78,7 @@ def teach(profile, tokenizer):
             ),
             "decompose": 0.5,
             "tokenizer": tokenizer,
+            "thrifty": False,
         }
         return Teacher(**{**settings, **changes})
 

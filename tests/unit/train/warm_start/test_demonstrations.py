@@ -116,6 +116,14 @@ def test_candidates_that_were_right_are_drawn_alike(teach, tokenizer):
     assert 70 <= called["Arlix"] <= 130
 
 
+def test_where_cost_counts_the_cheapest_of_those_that_were_right_is_called(teach):
+    question = Question("what is the moss of bobobo ?", ("zitazi",), "nq", "profiling", "stone")
+    rows = [{**_row(question.question, name), "reply": reply, "completion_tokens": tokens} for name, reply, tokens in
+            (("Arlix", "it is zitazi", 6), ("Bomon", "zitazi", 2), ("Cyqun", "bebebe", 1))]  # fmt: skip
+    shown = draw(teach(records=group(rows), roster=SHOWN_AS_IS, thrifty=True), [question], n=20)
+    assert {d.episode.calls[0].name for d in shown} == {"Bomon"}
+
+
 def test_a_name_that_a_reply_spells_otherwise_is_carried_into_the_next_query(teach):
     parts = (SubQuestion("what is the moss of bobobo ?", ("zitazi", "dodere"), "stone"),
              SubQuestion("what is the nursery of zitazi ?", ("gagifo",), "plant"))  # fmt: skip
