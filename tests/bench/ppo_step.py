@@ -5,12 +5,20 @@ Two floors. The strict one calls our own packed forward pass without verl, and t
 transformers' forward pass on the same episodes, padded, as one would write it, and tells what the packed pass saves.
 Ray, and what moves data between its processes, are in neither. The lengths are those of the sandbox's training.
 
+The peer is TRL, in an environment of its own (`make bench` makes it): its GRPOTrainer does what the sandbox's training
+does, a clipped policy gradient a token with a group's baseline and no critic; it is given the same episodes, tokens of
+candidates masked, and takes no log-probabilities before the update either. A whole step adds generation, of as many
+tokens for every prompt, by what either trains with on a CPU: our `BatchedGenerator`, and transformers.
+
 Run by hand as `python tests/bench/ppo_step.py`, or by `make bench`; writes metrics/bench/ppo_step.json.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -33,9 +41,11 @@ from verl.workers.config.optimizer import FSDPOptimizerConfig  # noqa: E402
 from verl.workers.utils.losses import ppo_loss  # noqa: E402
 from verl.workers.utils.padding import left_right_2_no_padding  # noqa: E402
 
+from stages.shared.batching import BatchedGenerator  # noqa: E402
 from stages.shared.files import write_json  # noqa: E402
 from stages.shared.network import Network  # noqa: E402
 from stages.shared.params import EpisodeParams, PoolLimits, RewardParams, TinyPolicy  # noqa: E402
+from stages.shared.policy import load_policy  # noqa: E402
 from stages.shared.pool.ledger import Place  # noqa: E402
 from stages.train.ppo.engine import CpuEngine, Tree  # noqa: E402
 from stages.train.ppo.job import VARIABLE, Job  # noqa: E402
@@ -46,6 +56,9 @@ RUNS = 3
 LIMIT = 1.5
 QUESTIONS, EPISODES, MICRO_BATCH = 16, 8, 64
 PROMPT, RESPONSE = 256, 208
+WRITTEN = 80
+"""Tokens of a response in a whole step: the mean of the lengths above."""
+PEER = ROOT / ".venv-bench" / "bin" / "python"
 CLIP, ENTROPY, RATE, MOST_GRADIENT = 0.2, 1e-3, 3e-4, 1.0
 Batch = dict[str, torch.Tensor]
 
@@ -71,8 +84,8 @@ def make_batch(vocabulary: int) -> Batch:
     }  # fmt: skip
 
 
-def verls(folder: Path, batch: Batch) -> Callable[[], None]:
-    """One update by verl's engine."""
+def verls(folder: Path) -> Callable[[Batch], None]:
+    """An update by verl's engine."""
     engine = CpuEngine(
         HFModelConfig(
             path=str(folder),
@@ -90,7 +103,7 @@ def verls(folder: Path, batch: Batch) -> Callable[[], None]:
         entropy_coeff=ENTROPY, ppo_mini_batch_size=QUESTIONS, ppo_micro_batch_size_per_gpu=MICRO_BATCH,
     )  # fmt: skip
 
-    def update() -> None:
+    def update(batch: Batch) -> None:
         data = TensorDict(dict(batch), batch_size=len(batch["prompts"]))
         data["input_ids"] = torch.cat((batch["prompts"], batch["responses"]), 1)
         data["position_ids"] = (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)
@@ -145,6 +158,58 @@ def padded(model: Any, part: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     return chances.gather(1, part["responses"][mask][:, None])[:, 0], -(chances.exp() * chances).sum(-1)
 
 
+async def play(model: Any, words: Any, prompts: list[list[int]]) -> list[tuple[int, ...]]:
+    """A response of `WRITTEN` tokens to every prompt."""
+    async with BatchedGenerator(model, words, max_rows=len(prompts)) as generator:
+        written = await asyncio.gather(
+            *[generator.generate(prompt, max_tokens=WRITTEN, temperature=1.0) for prompt in prompts]
+        )
+    return [generation.token_ids for generation in written]
+
+
+def laid_out(prompts: list[list[int]], responses: list[tuple[int, ...]]) -> Batch:
+    """Played episodes as a padded batch, advantages from a group's baseline left to chance."""
+    count, generator = len(prompts), torch.Generator().manual_seed(2)
+    asked, answered = torch.zeros(count, PROMPT, dtype=torch.long), torch.zeros(count, RESPONSE, dtype=torch.long)
+    seen = torch.zeros(count, PROMPT + RESPONSE, dtype=torch.long)
+    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        asked[row, PROMPT - len(prompt) :] = torch.tensor(prompt)
+        answered[row, : len(response)] = torch.tensor(response)
+        seen[row, PROMPT - len(prompt) : PROMPT + len(response)] = 1
+    return {
+        "prompts": asked, "responses": answered, "attention_mask": seen, "response_mask": seen[:, PROMPT:].clone(),
+        "old_log_probs": -torch.rand(count, RESPONSE, generator=generator),
+        "advantages": torch.randn(count, 1, generator=generator).expand(count, RESPONSE).contiguous(),
+    }  # fmt: skip
+
+
+def episodes(batch: Batch) -> dict[str, list[list[int]]]:
+    """A padded batch as lists: prompts, responses, and which of a response's tokens are the policy's own."""
+    seen = batch["attention_mask"].bool()
+    rows = range(len(seen))
+    return {
+        "prompts": [batch["prompts"][row][seen[row, :PROMPT]].tolist() for row in rows],
+        "responses": [batch["responses"][row][seen[row, PROMPT:]].tolist() for row in rows],
+        "own": [batch["response_mask"][row][seen[row, PROMPT:]].tolist() for row in rows],
+    }
+
+
+def peers(folder: Path, batch: Batch, texts: list[str]) -> dict[str, float] | None:
+    """TRL's CPU seconds; None, said, where it is not installed."""
+    if not PEER.exists():
+        print("TRL is not measured: it has an environment of its own, which `make bench` makes")
+        return None
+    told = {
+        **episodes(batch), "texts": texts, "episodes": EPISODES, "micro_batch": MICRO_BATCH, "written": WRITTEN,
+        "rate": RATE, "clip": CLIP, "most_gradient": MOST_GRADIENT,
+    }  # fmt: skip
+    write_json(folder / "batch.json", told)
+    command = [str(PEER), str(ROOT / "tests/bench/peers/trl_step.py"), str(folder), str(RUNS)]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("VERL_")}
+    said = subprocess.run(command, env=clean, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return {name: median(found) for name, found in json.loads(said.splitlines()[-1]).items()}
+
+
 def seconds(updates: dict[str, Callable[[], None]]) -> dict[str, float]:
     """CPU seconds of each, taken in turn; the first round does not count."""
     spent: dict[str, list[float]] = {name: [] for name in updates}
@@ -154,6 +219,22 @@ def seconds(updates: dict[str, Callable[[], None]]) -> dict[str, float]:
             update()
             spent[name].append(time.process_time() - began)
     return {name: median(values[1:]) for name, values in spent.items()}
+
+
+def endless(folder: Path) -> Any:
+    """The policy for generation, which never says that it is at an end."""
+    model = load_policy(folder)
+    model.config.eos_token_id = model.generation_config.eos_token_id = None
+    return model
+
+
+def row(what: str, ours: str, found: dict[str, float], against: str, theirs: float, limit: float) -> dict[str, object]:
+    """One line of metrics/bench/ppo_step.json."""
+    return {
+        "name": f"PPO {what} of {QUESTIONS * EPISODES} episodes", "ours": round(found[ours], 3), "against": against,
+        "theirs": round(theirs, 3), "limit": limit, "ratio": round(found[ours] / theirs, 2),
+        "unit": "CPU s, less is better", "runs": RUNS, "command": "python tests/bench/ppo_step.py",
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -166,29 +247,36 @@ def main() -> None:
         model = build_model(policy, len(words), words.pad_token_id, words.eos_token_id, seed=0)
         model.save_pretrained(folder)
         words.save_pretrained(folder)
+        words.eos_token = None
         job = Job(policy=folder, notes=folder, candidates=(), descriptors=(), limits=PoolLimits(), seed=0,
                   ledger=Place(folder, "train", "bench"), episode=EpisodeParams(), reward=RewardParams())  # fmt: skip
         os.environ[VARIABLE] = str(job.save(folder / "job.json"))
         dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=0, world_size=1)
         batch = make_batch(len(words))
+        texts = [words.decode(prompt) for prompt in episodes(batch)["prompts"][::EPISODES]]
+        prompts = [ids for ids in words(texts, add_special_tokens=False)["input_ids"] for _ in range(EPISODES)]
         model.optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
+        update, mute = verls(folder), endless(folder)
         found = seconds({
-            "verl": verls(folder, batch),
+            "verl": lambda: update(batch),
             "packed": lambda: plain(model, batch, packed),
             "padded": lambda: plain(model, batch, padded),
+            "step": lambda: update(laid_out(prompts, asyncio.run(play(mute, words, prompts)))),
         })  # fmt: skip
+        theirs = peers(folder, batch, texts)
         dist.destroy_process_group()
     rows = [
-        {"name": f"PPO update of {len(batch['prompts'])} episodes, {kind}", "ours": round(found["verl"], 3),
-         "against": against, "theirs": round(found[kind], 3), "limit": LIMIT,
-         "ratio": round(found["verl"] / found[kind], 2), "unit": "CPU s, less is better", "runs": RUNS,
-         "command": "python tests/bench/ppo_step.py"}
-        for kind, against in (("packed", "plain torch on the same packed pass"),
-                              ("padded", "plain torch, transformers on padded episodes"))
-    ]  # fmt: skip
-    for row in rows:
-        print(f"{row['name']}: {row['ours']} s; {row['against']}: {row['theirs']} s; {row['ratio']} times, "
-              f"at most {LIMIT} wanted")  # fmt: skip
+        row("update", "verl", found, "plain torch on the same packed pass", found["packed"], LIMIT),
+        row("update", "verl", found, "plain torch, transformers on padded episodes", found["padded"], LIMIT),
+    ]
+    if theirs is not None:
+        rows += [
+            row("update", "verl", found, "TRL's GRPOTrainer", theirs["update"], 1.0),
+            row("step, generation included,", "step", found, "TRL's GRPOTrainer", theirs["step"], 1.0),
+        ]
+    for each in rows:
+        print(f"{each['name']}: {each['ours']} s; {each['against']}: {each['theirs']} s; {each['ratio']} times, "
+              f"at most {each['limit']} wanted")  # fmt: skip
     write_json(ROOT / "metrics" / "bench" / "ppo_step.json", rows)
 
 
