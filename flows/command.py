@@ -94,8 +94,9 @@ def show_stages(planned: Iterable[StageStatus], expected: Mapping[str, Expected]
     from flows.estimate import describe
 
     for item in planned:
-        said = f": {describe(expected[item.stage])}" if item.stage in expected else ""
-        console.print(f"{item.stage:<10}{'would run' if item.stale else 'up to date'}{said}", highlight=False)
+        takes = describe(expected[item.stage]) if item.stage in expected else ""
+        said = f"would run: {takes}" if takes else "would run" if item.stale else "up to date"
+        console.print(f"{item.stage:<10}{said}", highlight=False)
         for reason in item.reasons:
             console.print(f"            {reason}", markup=False, highlight=False, soft_wrap=True)
 

@@ -84,7 +84,11 @@ def describe(found: Expected | Figures) -> str:
     """For example `3,939 calls, $0.0551, 10.5 min`; "" where nothing is known."""
     calls = [f"{found.calls:,.0f} calls"] if found.calls else []
     usd = [f"${found.usd:,.4f}" if found.usd < 1 else f"${found.usd:,.2f}"] if found.usd else []
-    return ", ".join([*calls, *usd, *([] if found.seconds is None else [f"{found.seconds / 60:.1f} min"])])
+    return ", ".join([*calls, *usd, *([] if found.seconds is None else [_duration(found.seconds)])])
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
 def _paid(root: Path, stage: str) -> tuple[float, float] | None:

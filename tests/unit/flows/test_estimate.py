@@ -56,11 +56,11 @@ def test_nothing_is_known_before_the_first_run(root: Path) -> None:
 
 
 def test_a_stage_takes_what_it_took(root: Path) -> None:
-    note_seconds(root, "train", 90.0)
+    note_seconds(root, "train", 120.0)
     write_metrics(root, "train", {"spend": {"calls": 40, "usd": 0.25}})
     found = expect(root, "train")
-    assert (found.calls, found.usd, found.seconds) == (40, 0.25, 90.0)
-    assert describe(found) == "40 calls, $0.2500, 1.5 min"
+    assert (found.calls, found.usd, found.seconds) == (40, 0.25, 120.0)
+    assert describe(found) == "40 calls, $0.2500, 2.0 min"
 
 
 def test_what_the_ledger_says_was_paid_comes_before_what_metrics_count(root: Path) -> None:
@@ -103,4 +103,4 @@ def test_parameters_that_an_older_version_kept_otherwise_change_nothing(root: Pa
 
 def test_a_sum_leaves_out_what_is_not_known() -> None:
     found = total({"a": Expected(1, 2.0, 60.0, 1.0), "b": Expected(None, None, None, 1.0)})
-    assert describe(found) == "1 calls, $2.00, 1.0 min"
+    assert describe(found) == "1 calls, $2.00, 60 s"
