@@ -59,7 +59,7 @@ def test_what_a_provider_says_of_an_error_holds_nothing_that_a_terminal_obeys(sa
     ("asked", "named", "swapped"),
     [
         ("gpt-4o", "gpt-4o-2024-08-06", False), ("gpt-4o", "gpt-4o", False), ("org/Llama-3", "llama-3", False),
-        ("claude-3-5-sonnet-latest", "claude-3-5-sonnet-20241022", False), ("m", "", False), ("m", None, False),
+        ("mistral-large-latest", "mistral-large-2411", False), ("m", "", False), ("m", None, False),
         ("m", "alias", False), ("gpt-4o", "gpt-3.5-turbo", True), ("org/Llama-3-70b", "org/llama-3.1-8b", True),
         ("m", "\x1b[31mother", True),
     ],
