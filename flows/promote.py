@@ -94,6 +94,8 @@ def evidence_table(found: Mapping[str, Any]) -> str:
     verdict = "passes every gate" if found["passed"] else "**fails**, and needs an override"
     lines = [f"# {found['digest'][:16]} for {found['channel']}: {verdict}", ""]
     lines += [f"The channel serves `{found['serves'][:16]}` now." if found["serves"] else "Nothing is served yet.", ""]
+    if not found["evidence"]:
+        return "\n".join([*lines, "The channel asks for nothing (infra/gates.yaml)."])
     lines += ["| gate | wanted | found | |", "|---|---|---|---|"]
     for check in found["evidence"]:
         mark = "passes" if check["passed"] else "**fails**"
