@@ -19,9 +19,18 @@ def fit_knn(history: History, params: EvaluateParams) -> EstimatingRouter:
     def estimate(asked: Asked) -> np.ndarray:
         """Means over the neighbourhood of each question."""
         near = asked.vectors @ history.vectors.T
-        k = min(params.neighbours, near.shape[1])
-        nearest = np.argsort(-near, axis=1, kind="stable")[:, :k]
-        means: np.ndarray = history.scores[nearest].mean(axis=1)
+        means: np.ndarray = history.scores[nearest(near, min(params.neighbours, near.shape[1]))].mean(axis=1)
         return means
 
     return EstimatingRouter(history, estimate)
+
+
+def nearest(near: np.ndarray, count: int) -> np.ndarray:
+    """(rows, count): places of the greatest values of each row, the greatest first and of equals the first.
+
+    Only what reaches the last of them is sorted: records have thousands of questions, a neighbourhood ten.
+    """
+    least = np.partition(near, -count, axis=1)[:, -count]
+    places = [np.flatnonzero(row >= bound) for row, bound in zip(near, least, strict=True)]
+    ordered = [found[np.argsort(-row[found], kind="stable")][:count] for row, found in zip(near, places, strict=True)]
+    return np.array(ordered, dtype=int).reshape(len(near), count)

@@ -28,6 +28,7 @@ from stages.evaluate.routers.fixed import FixedRouter, largest
 from stages.evaluate.routers.frugalgpt import FrugalRouter
 from stages.evaluate.routers.history import History, make_history
 from stages.evaluate.routers.hybrid import slack
+from stages.evaluate.routers.knn import nearest
 from stages.evaluate.routers.llmrank import PATTERNS, features
 from stages.evaluate.routers.protocol import Asked
 from stages.evaluate.routers.routoo import spend
@@ -131,6 +132,13 @@ def test_the_expected_cost_is_the_mean_of_the_records(method: RecordsMethod) -> 
 def test_questions_that_are_all_alike_leave_avengers_no_empty_cluster() -> None:
     choices = FITS["avengers-pro"](history(), PARAMS).decide(asked("what else ?"))
     assert len(choices) == 1
+
+
+def test_the_nearest_are_those_that_sorting_everything_would_give() -> None:
+    near = np.random.default_rng(0).integers(0, 6, size=(40, 30)) / 5
+    for count in (1, 7, 30):
+        assert (nearest(near, count) == np.argsort(-near, axis=1, kind="stable")[:, :count]).all()
+    assert nearest(np.empty((0, 3)), 2).shape == (0, 2)
 
 
 def test_knn_takes_the_cheaper_where_both_did_the_same() -> None:
