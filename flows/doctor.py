@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from flows import dvc
+from flows.container import check_engine
 from stages.shared.entry import Workspace
 from stages.shared.finding import Finding, read_findings
 from stages.shared.params import Params, load_params
@@ -74,6 +75,9 @@ def _machine(root: Path, params: Params) -> Iterator[Finding]:
     yield Finding("memory", "good", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")
     disk = shutil.disk_usage(root)
     yield Finding("disk", "good", f"{disk.free / GIB:.1f} of {disk.total / GIB:.1f} GiB free")
+    runtime = params.stage.runtime
+    if runtime in ("podman", "docker"):
+        yield check_engine(runtime, params.stage.images.cpu)
     on_gpu = params.train.backend == "gpu"
     pins = CODE / ("infra/images/requirements-gpu.txt" if on_gpu else "requirements.lock")
     yield packages(pins, f"pip install -r {pins.relative_to(CODE)}" if on_gpu else "make setup")

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from flows import container
-from flows.container import container_name, engine_command, run_in_container
+from flows.container import check_engine, container_name, engine_command, run_in_container
 from flows.job import manifest, run_as_job
 from flows.needs import Needs, family_of, needs_network, needs_of
 from stages.shared.errors import BudgetError, ConfigurationError, TransientError
@@ -207,6 +207,23 @@ def until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "image, code, state",
+    [(IMAGE, 0, "good"), (IMAGE, 1, "wrong"), (PULLED, 1, "note"), (None, 0, "wrong")],
+    ids=["it has the image", "it has not", "it may pull it", "no image is named"],
+)
+def test_the_doctor_says_whether_stages_can_run_in_containers(
+    image: str | None, code: int, state: str, tmp_path: Path
+) -> None:
+    engine(tmp_path, "podman", f"sys.exit({code})")
+    assert check_engine("podman", image).state == state
+
+
+def test_the_doctor_says_that_an_engine_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "not installed" in check_engine("docker", IMAGE).found
 
 
 def job(stage: str, root: Path) -> dict[str, Any]:
