@@ -31,6 +31,8 @@ from stages.shared.files import write_text
 
 Result = Literal["ran", "unchanged", "restored"]
 KINDS = (ConfigurationError, DataError, TransientError, BudgetError, IntegrityError, ConflictError)
+MISSING = re.compile(r"Parameters '(.+)' are missing from 'params.yaml'")
+"""DVC depends on parameters by their names, and takes no defaults."""
 BUSY = ("is busy, it is being blocked", "Unable to acquire lock")
 TAIL_LINES = 15
 WORKER = "pointsman"
@@ -362,6 +364,11 @@ def _failure(workspace: Workspace, stage: str, lines: Sequence[str]) -> Pipeline
     said = "\n".join(lines)
     if any(mark in said for mark in BUSY):
         return ConflictError(f"{stage}: another run holds this stage; wait for it to end and try again")
+    if missing := MISSING.search(said):
+        return ConfigurationError(
+            f"params.yaml lacks {missing[1]}, which {stage} depends on: add it; infra/profiles shows every parameter, "
+            "and `pointsman use NAME` writes a whole set"
+        )
     tail = "\n".join(f"  {line}" for line in lines[-TAIL_LINES:])
     return left_error(workspace, stage) or PipelineError(f"{stage} stopped without saying why; its last lines:\n{tail}")
 

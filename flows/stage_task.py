@@ -12,7 +12,7 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
-from prefect.runtime import flow_run
+from prefect.runtime import flow_run, task_run
 from prefect.states import State
 from prefect.tasks import Task
 
@@ -38,6 +38,11 @@ class Place:
     environment: Mapping[str, str] = field(default_factory=dict)
     forced: tuple[str, ...] = ()
     """Stages that run even where they are current."""
+
+
+def again_in(error: PipelineError, attempt: int) -> int | None:
+    """Seconds until a stage that failed so in its attempt, from 1, is tried again; None where it is not."""
+    return RETRY_SECONDS[attempt - 1] if error.retryable and attempt <= len(RETRY_SECONDS) else None
 
 
 def _retryable(this: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -76,8 +81,10 @@ def run_stage(stage: str, force: bool, place: Place) -> dvc.Result:
         try:
             extra = environment_of(place)
             result = dvc.repro(root, stage, force=force, pull=place.pull, extra=extra, on_line=on_line, on_tick=on_tick)
-        except PipelineError:
+        except PipelineError as error:
             reporter.ended(stage, "failed")
+            if (seconds := again_in(error, task_run.run_count)) is not None:
+                reporter.line(stage, f"{stage}: once more in {seconds} s")
             raise
     artifact.done(result)
     reporter.ended(stage, result)

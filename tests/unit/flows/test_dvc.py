@@ -74,6 +74,12 @@ def test_a_changed_parameter_is_named_with_both_values(repository) -> None:
     assert dvc.status(repository.root)[0].reasons == ("ingest.sizes.train: 48 -> 49",)
 
 
+def test_a_parameter_that_params_yaml_lacks_is_named_with_the_way_out(repository) -> None:
+    (repository.root / "params.yaml").write_text("profile_name: mine\n")
+    with pytest.raises(ConfigurationError, match=r"lacks ingest, which first depends on: .*`pointsman use NAME`"):
+        dvc.repro(repository.root, "first")
+
+
 def test_changed_code_and_changed_commands_are_named(repository) -> None:
     dvc.repro(repository.root, "first")
     repository.write("first", (repository.root / "first.py").read_text() + "# more\n")

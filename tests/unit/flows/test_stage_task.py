@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.stage_task import Place, environment_of
+from flows.stage_task import Place, again_in, environment_of
+from stages.shared.errors import DataError, TransientError
 from stages.shared.pool.account import RUN
 
 
@@ -15,3 +16,8 @@ def test_the_stages_of_one_run_know_which_it_is_so_that_they_share_its_budget(mo
     assert environment_of(place) == {"OTHER": "x"}
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", "run-7")
     assert environment_of(place) == {"OTHER": "x", RUN: "run-7"}
+
+
+def test_what_may_pass_is_tried_twice_more_and_a_mistake_never() -> None:
+    assert [again_in(TransientError("x"), attempt) for attempt in (1, 2, 3)] == [10, 60, None]
+    assert again_in(DataError("x"), 1) is None
