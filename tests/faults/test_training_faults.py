@@ -34,7 +34,10 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (earlier / "model.pt").write_bytes(b"good")
     seal(earlier)
     made = object.__new__(Trainer)
-    made.config = SimpleNamespace(trainer=SimpleNamespace(default_local_dir=str(tmp_path / "checkpoints")))
+    made.config = SimpleNamespace(
+        trainer=SimpleNamespace(default_local_dir=str(tmp_path / "checkpoints")),
+        algorithm=SimpleNamespace(rollout_correction=SimpleNamespace(bypass_mode=True)),
+    )
     made.global_steps = 4
     made.async_rollout_manager = SimpleNamespace(state=lambda: {"train": [], "validation": []})
     return made
