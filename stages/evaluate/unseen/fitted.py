@@ -13,6 +13,7 @@ from stages.evaluate.routers.catalogue import FITS
 from stages.evaluate.routers.encoder import Encoder
 from stages.evaluate.routers.estimating import EstimatingRouter
 from stages.evaluate.routers.history import History, make_history
+from stages.evaluate.routers.played import ALONE, PLAYS
 from stages.evaluate.routers.protocol import Asked, Choice, Router
 from stages.evaluate.unseen.cases import Case
 from stages.evaluate.unseen.shots import Shots
@@ -22,6 +23,8 @@ ONE_BY_ONE: frozenset[RecordsMethod] = frozenset({"knn", "correctness"})
 """They estimate each candidate from its own records alone: a new one is estimated beside the others."""
 NO_RECORDS = "cannot: it learns from records, and there are none of the new candidate"
 RETRAIN = "cannot: it would have to be fitted again, with records of all its candidates"
+ALONE_ALL_THE_SAME = "left out: it calls no candidate, so that none is new to it"
+NOT_PLAYED = "left out: it plays episodes of its own, and this protocol does not play them"
 TOGETHER = "cannot: it would have to be fitted again, since what it learned names the candidate that left"
 
 
@@ -48,7 +51,7 @@ class Fitted:
 
     def decide(self, case: Case, asked: Asked) -> Outcome:
         """Every method's choices for a case, or why it has none."""
-        found = Outcome(failed=dict(self.failed))
+        found = Outcome(cannot=played(self.params), failed=dict(self.failed))
         for method, router in self.routers.items():
             reason = refusal(case, method, router)
             if reason:
@@ -91,6 +94,11 @@ def fit_all(
         except METHOD_FAULTS as error:
             failed[method] = str(error) or type(error).__name__
     return Fitted(routers, failed, records, shots, params, encode)
+
+
+def played(params: EvaluateParams) -> dict[str, str]:
+    """Methods of `evaluate.methods` that play episodes of their own -> why they are left out."""
+    return {name: ALONE_ALL_THE_SAME if name in ALONE else NOT_PLAYED for name in PLAYS if name in params.methods}
 
 
 def refusal(case: Case, method: RecordsMethod, router: Router) -> str:

@@ -19,7 +19,17 @@ from stages.evaluate.routers.protocol import Asked
 from stages.evaluate.statistics import Resamples
 from stages.evaluate.unseen.__main__ import first_of_each, main
 from stages.evaluate.unseen.cases import Case, plan_cases
-from stages.evaluate.unseen.fitted import NO_RECORDS, RETRAIN, TOGETHER, Fitted, Outcome, fit_all
+from stages.evaluate.unseen.fitted import (
+    ALONE_ALL_THE_SAME,
+    NO_RECORDS,
+    NOT_PLAYED,
+    RETRAIN,
+    TOGETHER,
+    Fitted,
+    Outcome,
+    fit_all,
+    played,
+)
 from stages.evaluate.unseen.shots import Shots, draw_shots
 from stages.evaluate.unseen.text import markdown
 from stages.evaluate.unseen.trial import Played, Trial, score_cases
@@ -115,6 +125,11 @@ def test_without_records_or_without_being_fitted_again_a_method_says_that_it_can
     assert all(choice.taken != "Arlix" for made in less.choices.values() for choice in made)
 
 
+def test_who_plays_episodes_of_its_own_is_named_with_the_reason() -> None:
+    told = played(EvaluateParams(methods=("knn", "rag", "knn-multi")))
+    assert told == {"rag": ALONE_ALL_THE_SAME, "knn-multi": NOT_PLAYED}
+
+
 def test_a_method_that_could_not_be_fitted_has_failed_which_is_not_the_same(fitted: Fitted) -> None:
     for each in (case("base"), case("removed", removed=("Arlix",))):
         assert set(fitted.decide(each, asked("a stone ?")).failed) == {"graphrouter"}
@@ -149,9 +164,9 @@ def test_more_shots_than_there_are_questions_are_refused(tmp_path: Path) -> None
 
 @pytest.fixture
 def trial(questions: tuple[Question, ...], make_result: Make) -> Trial:
-    """Seven of ten right and one of two called, with Guvex: all right, and two thirds of the calls to it."""
+    """Half right with the candidates of training; with Guvex three quarters, and half of the calls to it."""
 
-    def played(each: Case, wrong: int, called: Sequence[str]) -> Played:
+    def of_case(each: Case, wrong: int, called: Sequence[str]) -> Played:
         results = [
             make_result(item, method, "all", float(method == "oracle" or place % 12 >= wrong), called)
             for method in ("router", "oracle")
@@ -159,7 +174,7 @@ def trial(questions: tuple[Question, ...], make_result: Make) -> Trial:
         ]
         return Played(each, Measured(results, questions, "all"), Outcome({}, {"mlp": RETRAIN}, {"knn": "<b>no"}))
 
-    both = [played(case("base"), 6, ("Arlix",)), played(case("added", "few-shot", ("Guvex",)), 3, ("Arlix", "Guvex"))]
+    both = [of_case(case("base"), 6, ("Arlix",)), of_case(case("added", "few-shot", ("Guvex",)), 3, ("Arlix", "Guvex"))]
     resamples = Resamples(dict.fromkeys(DATASETS, 12), 200, 0.95, 7)
     return Trial(True, len(questions), 16, 7, 0.95, score_cases(both, resamples))
 
