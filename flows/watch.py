@@ -77,7 +77,7 @@ def examine(root: Path, questions: int, agreement: float, channel: str) -> dict[
     since = drift.mark(root, drifted) if drifted else None
     if not drifted and not any(reading.failures for reading in readings):
         drift.clear(root)
-    findings.append(_released(root, channel))
+    findings.append(released(root, channel))
     return {"drifted": drifted, "renewed": since, "findings": [asdict(finding) for finding in findings]}
 
 
@@ -87,7 +87,8 @@ def wrong(found: dict[str, Any]) -> list[str]:
     return [f"{line['name']}: {line['found']}" + (f" ({line['todo']})" if line["todo"] else "") for line in lines]
 
 
-def _released(root: Path, channel: str) -> Finding:
+def released(root: Path, channel: str) -> Finding:
+    """Whether what a channel serves, and what it served before, is what it says."""
     name = f"channel {channel}"
     try:
         report = manage(root, "verify", channel, may_fail=True)

@@ -19,7 +19,7 @@ import yaml
 from flows import drift
 from flows.base import Base
 from flows.settings import changed
-from flows.watch import examine, wrong
+from flows.watch import examine, released, wrong
 from flows.work_folder import WorkFolder
 from stages.publish.folder import FolderStore
 from stages.publish.manifest import FileEntry, Manifest
@@ -87,14 +87,15 @@ def serve_release(root: Path) -> None:
     subprocess.run(command, cwd=root, check=True, capture_output=True)
 
 
-def test_candidates_that_are_as_they_were_leave_no_mark(checkout: Path) -> None:
+def test_candidates_that_are_as_they_were_take_the_mark_away(checkout: Path) -> None:
+    drift.mark(checkout, ["Arlix"])
     found = examine(checkout, 4, 1.0, "production")
     assert (found["drifted"], found["renewed"], wrong(found)) == ([], None, [])
     assert found["findings"][-1]["state"] == "note"
     assert drift.with_mark(checkout, {}) == {}
 
 
-def test_drift_makes_the_next_retrain_profile_again_once(checkout: Path) -> None:
+def test_drift_makes_the_next_retrain_profile_again(checkout: Path) -> None:
     remember_otherwise(checkout)
     found = examine(checkout, 4, 0.5, "production")
     assert found["drifted"] == ["Arlix"]
@@ -102,13 +103,6 @@ def test_drift_makes_the_next_retrain_profile_again_once(checkout: Path) -> None
     assert settings == {"ingest.seed": 8, "profile.renewed": found["renewed"]}
     text = changed((checkout / "params.yaml").read_text(), settings, "params.yaml")
     assert yaml.safe_load(text)["profile"]["renewed"] == found["renewed"]
-    assert examine(checkout, 4, 0.5, "production")["renewed"] == found["renewed"]
-
-
-def test_what_is_profiled_again_takes_the_mark_away(checkout: Path) -> None:
-    drift.mark(checkout, ["Arlix"])
-    examine(checkout, 4, 1.0, "production")
-    assert drift.with_mark(checkout, {}) == {}
 
 
 def test_another_drift_is_another_mark(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,12 +119,12 @@ def test_replies_from_before_a_drift_are_not_replayed(tmp_path: Path) -> None:
 
 def test_a_release_that_was_changed_where_it_is_stored_is_told_of(checkout: Path) -> None:
     serve_release(checkout)
-    assert wrong(examine(checkout, 1, 0.0, "production")) == []
+    assert released(checkout, "production").state == "good"
     stored = [path for path in (checkout / "store").rglob("*") if path.is_file()]
     blob = next(path for path in stored if b'"em": 0.5' in path.read_bytes())
     blob.chmod(0o644)
     blob.write_bytes(blob.read_bytes().replace(b"0.5", b"0.9"))
-    assert "channel production" in wrong(examine(checkout, 1, 0.0, "production"))[0]
+    assert released(checkout, "production").state == "wrong"
 
 
 @pytest.mark.slow
