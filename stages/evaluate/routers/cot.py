@@ -38,8 +38,9 @@ def set_up_cot(ground: Ground) -> Play:
 
 
 async def thought(player: Player, context: Sequence[int], room: int) -> tuple[int, ...]:
-    """Token ids of a closed thought and the opened answer after it; what looks like a call in it is made inert."""
-    opening = player.tokenizer.encode(THINK)
-    free = await player.generate((*context, *opening), max_tokens=room, stop=(THOUGHT,))
+    """At most `room` token ids: a closed thought and the opened answer; what looks like a call in it is made inert."""
+    encode = player.tokenizer.encode
+    free = await player.generate((*context, *encode(THINK)), max_tokens=room, stop=(THOUGHT,))
     written = without_end_tokens(player.tokenizer.decode(free.token_ids)).removesuffix(THOUGHT)
-    return tuple(player.tokenizer.encode(f"{THINK} {neutralise(written)} {THOUGHT} {ANSWER}"))
+    closing = encode(f" {THOUGHT} {ANSWER}")
+    return *encode(f"{THINK} {neutralise(written)}")[: max(0, room - len(closing))], *closing

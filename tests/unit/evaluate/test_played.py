@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from stages.evaluate.own import Tariff
 from stages.evaluate.player import Player
 from stages.evaluate.records import Record
 from stages.evaluate.routers.corpus import Corpus, facts, load_corpus, read_passages
+from stages.evaluate.routers.cot import thought
 from stages.evaluate.routers.ground import Ground
 from stages.evaluate.routers.history import make_history
 from stages.evaluate.routers.multi import listed_parts, with_name
@@ -166,6 +168,18 @@ async def test_cot_thinks_without_calling_and_then_answers() -> None:
     found = await attempt("cot", EASY, "compact", pool)
     assert (found.called, found.cost, found.prediction, len(pool.asked)) == ((), 0.0, "a guess", 0)
     assert found.transcript.startswith("<think> perhaps (search) Arlix : x (/search) then </think> <answer> a guess")
+
+
+async def test_a_thought_that_grows_when_it_is_written_again_is_cut_to_its_half_of_the_turn() -> None:
+    async def rambling(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+        """Writes as much as it may."""
+        return Generation((ord("x"),) * max_tokens, None, "length")
+
+    who = player("compact", FakePool())
+    found = await thought(replace(who, generate=rambling), [1], 50)
+    assert len(found) == 50
+    assert who.tokenizer.decode(list(found)).endswith("x </think> <answer>")
+    assert len(await thought(replace(who, generate=rambling), [1], 4)) == len(" </think> <answer>")
 
 
 @pytest.mark.parametrize("style", ["compact", "prose"])
