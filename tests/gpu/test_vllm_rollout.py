@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import torch
@@ -60,6 +61,8 @@ ENVIRONMENT = {
     "VERL_PLATFORM": "cpu", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",
 }  # fmt: skip
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid4().hex}
+"""Of the cluster, and of who joins it."""
 NAMES = ("Arlix", "Bomon", "Cyqun", "Devex", "Elzor", "Fitus")
 EPISODE = {
     "prompt": "compact", "prompt_tokens": 256, "response_tokens": 160, "turn_tokens": 48, "max_calls": 2,
@@ -134,7 +137,7 @@ def cluster(folder: Path) -> Iterator[str]:
     }  # fmt: skip
     flags = [f"--{name}={value}" for name, value in options.items()]
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *flags]
-    with running(command, os.environ | ENVIRONMENT, folder / "ray.log") as child:
+    with running(command, os.environ | ENVIRONMENT | TOKEN, folder / "ray.log") as child:
         while "Ray runtime started" not in (folder / "ray.log").read_text():
             assert child.poll() is None, (folder / "ray.log").read_text()
             time.sleep(0.2)
@@ -163,7 +166,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         cluster(Path(short)) as address,
     ):
         patch.chdir(place)
-        patch.setenv("VERL_PLATFORM", "cpu")
+        for name, value in (TOKEN | {"VERL_PLATFORM": "cpu"}).items():
+            patch.setenv(name, value)
         began = time.monotonic()
         ppo(small(address), place / "policy", inputs, place / "run", place / "state")
         print(f"\n{STEPS} steps in {time.monotonic() - began:.0f} s")
