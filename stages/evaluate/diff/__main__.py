@@ -16,7 +16,7 @@ from stages.evaluate.diff.prices import read_prices, reprice
 from stages.evaluate.diff.run import Run, read_run
 from stages.evaluate.diff.text import markdown
 from stages.shared.entry import INTERRUPTED
-from stages.shared.errors import PipelineError
+from stages.shared.errors import ConfigurationError, PipelineError
 from stages.shared.files import write_text
 
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
     try:
         runs = [read_run(folder, name or str(folder)) for folder, name in _folders(given)]
-        (before, after), note = at_prices(runs, given.prices) if given.prices else (runs, "")
+        (before, after), note = at_prices(runs, given.prices, given.method) if given.prices else (runs, "")
         found = compare(before, after, given.method, given.force, sureness(after))
         show(replace(found, repriced=note), given)
     except PipelineError as error:
@@ -51,10 +51,16 @@ def show(diff: Diff, given: argparse.Namespace) -> None:
         Console().print(Markdown(markdown(diff, given.flips)))
 
 
-def at_prices(runs: Sequence[Run], path: Path) -> tuple[list[Run], str]:
-    """The runs at the prices of a file, and what to say of that."""
+def at_prices(runs: Sequence[Run], path: Path, method: str) -> tuple[list[Run], str]:
+    """The runs at the prices of a file, and what to say of that. Raises ConfigurationError where `method` is lost."""
     prices = read_prices(path)
     found = [reprice(run, prices) for run in runs]
+    lost = [item.run.name for item in found if method in item.left_out]
+    if lost:
+        raise ConfigurationError(
+            f"{lost[0]} was evaluated before the tokens of calls were kept, so {method} has no cost at other prices; "
+            "evaluate it again (`pointsman run --only evaluate --force`), or compare a fixed candidate with --method"
+        )
     missing = [f"{', '.join(item.left_out)} of {item.run.name}" for item in found if item.left_out]
     note = f"Both runs at the prices of {path.name}: what the same calls would have cost; nobody chose anew."
     if missing:

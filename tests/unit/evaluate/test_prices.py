@@ -76,6 +76,17 @@ def test_a_run_without_token_counts_is_billed_as_far_as_its_calls_went_to_one_ca
     assert (costs(found.run), found.left_out) == ({"fixed:Arlix": 12.0}, ("router",))
 
 
+def test_a_method_that_is_lost_for_want_of_tokens_is_said_so(
+    write: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, table = str(write("old", tokens=False)), tmp_path / "prices.yaml"
+    table.write_text(yaml.safe_dump(NEW))
+    assert main([old, old, "--prices", str(table)]) == 2
+    assert "evaluated before the tokens of calls were kept, so router has no cost" in capsys.readouterr().err
+    assert main([old, old, "--prices", str(table), "--method", "fixed:Arlix"]) == 0
+    assert "Left out, since the tokens of their calls were not kept: router of" in capsys.readouterr().out
+
+
 def test_runs_of_different_prices_can_be_compared_at_one_table(
     write: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
