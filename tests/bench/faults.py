@@ -79,7 +79,7 @@ def kills(folder: Path, most: int) -> dict[str, Any]:
             killed += 1
         said = start(provider, folder).communicate()[0]
         sums = campaign.reconcile(provider.bills, folder)
-        again = sum(provider.charged.values()) - len(provider.charged)
+        again = sum(max(0, count - 1) for count in provider.charged.values())
     with weather(campaign.POOL, campaign.WORLD, 0.0) as provider, campaign.ledger(folder / "fair", "profile") as ledger:
         questions = campaign.make_questions(KILLED_QUESTIONS)
         fair = asyncio.run(campaign.profile(provider.base_url, ledger, folder / "fair", questions))

@@ -255,7 +255,10 @@ class Ledger:
 
     def _start_sync(self) -> None:
         self._due = False
-        asyncio.get_running_loop().run_in_executor(None, self._sync)
+        try:
+            asyncio.get_running_loop().run_in_executor(None, self._sync)
+        except RuntimeError:  # the loop is shutting down: its threads are gone
+            self._sync()
 
     def _sync(self) -> None:
         with self._closing:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from stages.shared.errors import BudgetError, IntegrityError
 from stages.shared.params import Budget
+from stages.shared.pool import ledger
 from stages.shared.pool.attempt import Attempt, again
 from stages.shared.pool.candidate import Candidate, Outcome, Reply
 from stages.shared.pool.ledger import Ledger, Place, finish_ledger, open_ledger
@@ -92,6 +93,21 @@ def test_a_stage_that_paid_for_nothing_leaves_nothing(tmp_path: Path) -> None:
     for _ in range(2):
         assert finish_ledger(place(tmp_path)) == "0 USD paid to candidates"
     assert list(tmp_path.glob("*.jsonl")) == []
+
+
+def test_a_ledger_that_outlives_its_event_loop_syncs_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ledger, "SYNC_S", 0.0)
+    with open_ledger(place(tmp_path), Budget()) as opened:
+
+        async def scene() -> None:
+            await pay(opened, "a")
+            await asyncio.get_running_loop().shutdown_default_executor()
+            await asyncio.sleep(0.01)
+
+        asyncio.run(scene())
+    assert caplog.text == ""
 
 
 async def test_an_answer_from_before_a_fresh_start_is_not_used(tmp_path: Path) -> None:
