@@ -79,14 +79,15 @@ def kills(folder: Path, most: int) -> dict[str, Any]:
             killed += 1
         said = start(provider, folder).communicate()[0]
         sums = campaign.reconcile(provider.bills, folder)
+        bill = provider.bill
         again = sum(max(0, count - 1) for count in provider.charged.values())
-    with weather(campaign.POOL, campaign.WORLD, 0.0) as provider, campaign.ledger(folder / "fair", "profile") as ledger:
+    with weather(campaign.POOL, campaign.WORLD, 0.0) as calm, campaign.ledger(folder / "fair", "profile") as ledger:
         questions = campaign.make_questions(KILLED_QUESTIONS)
-        fair = asyncio.run(campaign.profile(provider.base_url, ledger, folder / "fair", questions))
+        fair = asyncio.run(campaign.profile(calm.base_url, ledger, folder / "fair", questions))
     assert json.loads(said) == sorted([*key, text] for key, text in fair.items()), "replies differ"
     broken = sum(entry.open > 0 for entry in campaign.entries(folder).values())
     assert again == 0, f"{again} answers were charged again"
-    assert provider.bill == sums[0], f"billed {dollars(provider.bill)}, settled {dollars(sums[0])}"
+    assert bill == sums[0], f"billed {dollars(bill)}, settled {dollars(sums[0])}"
     print(f"{killed} SIGKILLs: the same replies, settled {dollars(sums[0])}, {again} answers charged again; "
           f"{broken} attempts whose answers did not arrive or were not written down")  # fmt: skip
     return {

@@ -37,7 +37,6 @@ def test_under_thirty_percent_faults_scores_are_the_same_and_spend_is_exact(tmp_
             scores.append(asyncio.run(campaign.run(provider.base_url, folder, questions)))
         settled, held = campaign.reconcile(provider.bills, folder)
         assert settled <= provider.bill <= settled + held
-        assert held == 0 or share
     assert scores[0] == scores[1]
     assert len(provider.met) >= 8
 
