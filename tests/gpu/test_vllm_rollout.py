@@ -7,17 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import socket
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import torch
@@ -28,7 +22,6 @@ from stages.shared.episode.roster import make_roster
 from stages.shared.params import Params, TinyPolicy, parse_params
 from stages.shared.pool.candidate import Descriptor, TopicSkill
 from stages.shared.questions import Question
-from stages.train.ppo.processes import running
 from stages.train.ppo.record import LOGS, StepRecord, read_records
 from stages.train.ppo.stage import Inputs, ppo
 from stages.train.tiny.model import build_model
@@ -45,6 +38,10 @@ what rounding came to. One weight that was not transferred, or one token out of 
 ROLLOUT = "actor_rollout_ref.rollout"
 ON_A_CPU = {
     "trainer.device": "cpu",
+    "ray_kwargs.ray_init.num_cpus": 16,
+    "ray_kwargs.ray_init.num_gpus": 1,
+    "ray_kwargs.ray_init.include_dashboard": False,
+    "ray_kwargs.ray_init.object_store_memory": 200_000_000,
     "actor_rollout_ref.model.override_config.attn_implementation": "sdpa",
     "critic.model.override_config.attn_implementation": "sdpa",
     "actor_rollout_ref.actor.use_torch_compile": False,
@@ -61,8 +58,6 @@ ENVIRONMENT = {
     "VERL_PLATFORM": "cpu", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",
 }  # fmt: skip
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid4().hex}
-"""Of the cluster, and of who joins it."""
 NAMES = ("Arlix", "Bomon", "Cyqun", "Devex", "Elzor", "Fitus")
 EPISODE = {
     "prompt": "compact", "prompt_tokens": 256, "response_tokens": 160, "turn_tokens": 48, "max_calls": 2,
@@ -70,7 +65,7 @@ EPISODE = {
 }  # fmt: skip
 
 
-def small(ray_address: str) -> Params:
+def small() -> Params:
     """The paper's profile for Qwen2.5, with a small policy and simulated candidates."""
     paper, smoke = (yaml.safe_load((PROFILES / f"{name}.yaml").read_text()) for name in ("paper-qwen", "smoke"))
     batch = {
@@ -79,7 +74,7 @@ def small(ray_address: str) -> Params:
     }  # fmt: skip
     train = paper["train"] | {
         "policy": smoke["train"]["policy"], "ppo": paper["train"]["ppo"] | batch,
-        "gpus_per_node": 1, "ray_address": ray_address,
+        "gpus_per_node": 1,
         "roster": {"shuffle": False, "rename": 0.0, "smallest": len(NAMES)}, "overrides": ON_A_CPU,
     }  # fmt: skip
     return parse_params(smoke | {"episode": EPISODE, "train": train}, "vllm")
@@ -125,25 +120,6 @@ def demonstration(words: Any, question: Question) -> tuple[list[int], list[int]]
     return ids, labels
 
 
-@contextmanager
-def cluster(folder: Path) -> Iterator[str]:
-    """A Ray with one "GPU" that knows nothing of the run, as that of a cluster: its address."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{found.getsockname()[1]}"
-    options = {
-        "port": address.split(":")[1], "node-ip-address": "127.0.0.1", "num-cpus": 16, "num-gpus": 1,
-        "include-dashboard": "false", "object-store-memory": 200_000_000, "temp-dir": folder / "ray",
-    }  # fmt: skip
-    flags = [f"--{name}={value}" for name, value in options.items()]
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *flags]
-    with running(command, os.environ | ENVIRONMENT | TOKEN, folder / "ray.log") as child:
-        while "Ray runtime started" not in (folder / "ray.log").read_text():
-            assert child.poll() is None, (folder / "ray.log").read_text()
-            time.sleep(0.2)
-        yield address
-
-
 @dataclass(frozen=True)
 class Trained:
     """What a run left."""
@@ -160,16 +136,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     (place / "run").mkdir()
     write_policy(place / "policy")
     inputs = Inputs(questions(), questions()[:4], descriptors())
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short,  # sockets lie in it
-        cluster(Path(short)) as address,
-    ):
+    with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        for name, value in (TOKEN | {"VERL_PLATFORM": "cpu"}).items():
+        for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
         began = time.monotonic()
-        ppo(small(address), place / "policy", inputs, place / "run", place / "state")
+        ppo(small(), place / "policy", inputs, place / "run", place / "state")
         print(f"\n{STEPS} steps in {time.monotonic() - began:.0f} s")
     lines = [json.loads(line) for path in (place / "run").glob(LOGS) for line in path.read_text().splitlines()]
     logged = [line["data"] for line in lines if "training/rollout_gap_max" in line["data"]]
