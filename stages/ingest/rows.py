@@ -18,7 +18,7 @@ FIELDS = (
     ("question", "golden_answers"), ("question", "answer"), ("question", "answers"), ("query", "ground_truth"),
     ("input", "output"),
 )  # fmt: skip
-"""Column pairs of FlashRAG, of NQ-open and R1-Searcher, of files written by hand, of LLMRouter, of model_collaboration."""
+"""Column pairs of FlashRAG, of NQ-open and R1-Searcher, of files made by hand, of LLMRouter, of model_collaboration."""
 
 
 def read_file(path: Path, dataset: str, split: Split) -> list[Question]:

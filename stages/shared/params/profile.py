@@ -13,4 +13,4 @@ class ProfileParams(Section):
     questions: PositiveInt
     """Profiling questions asked of every candidate, at most (sub-questions of a multi-hop question come on top)."""
     renewed: PositiveInt | None = None
-    """Since when candidates were others than those profiled, seconds since 1970: measured anew, whatever else stands."""
+    """Since when candidates were others than those profiled, seconds since 1970: they are measured anew for that."""

@@ -232,7 +232,7 @@ def job(stage: str, root: Path) -> dict[str, Any]:
 
 
 def test_a_job_is_as_confined_as_a_container() -> None:
-    found = job("ingest", Path("/work/pointsman"))
+    found = job("ingest", Path("/srv/pointsman"))
     pod = found["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"]
     (only,) = pod["containers"]
@@ -240,12 +240,12 @@ def test_a_job_is_as_confined_as_a_container() -> None:
     assert only["resources"]["limits"] == {"memory": "12Gi"}
     assert found["spec"]["template"]["metadata"]["labels"]["pointsman.dev/network"] == "none"
     writable = [mount["mountPath"] for mount in only["volumeMounts"] if mount.get("readOnly") is False]
-    assert writable == [f"/work/pointsman/{name}" for name in ("artifacts", "metrics", ".pointsman")]
+    assert writable == [f"/srv/pointsman/{name}" for name in ("artifacts", "metrics", ".pointsman")]
 
 
 def test_a_job_takes_keys_from_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_KEY", "s3cret")
-    root = Path("/work/pointsman")
+    root = Path("/srv/pointsman")
     text = json.dumps(manifest("profile", needs_of("profile", behind_an_api(), root, PULLED), StageParams(), root))
     assert '"secretKeyRef": {"name": "pointsman-keys", "key": "A_KEY"}' in text
     assert "s3cret" not in text
