@@ -252,7 +252,7 @@ def test_a_job_takes_keys_from_a_secret(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_checkout_that_is_not_on_the_volume_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="not below /work"):
+    with pytest.raises(ConfigurationError, match="not below /srv"):
         job("ingest", Path("/home/ada/pointsman"))
 
 
