@@ -3,7 +3,7 @@
 `python tests/bench/routers.py FOLDER` fits on FOLDER/train.json, scores on test.json, and prints accuracy, cost, AIQ
 and time beside the oracle and the best fixed candidate. `--against` runs LLMRouter's own KNN, MLP, MF, RouterDC and
 GraphRouter beside (package llmrouter-lib, in .pointsman/bench/llmrouter, on the same MiniLM vectors; what is replaced
-stands in tests/bench/theirs/llmrouter_lib.py). Questions are embedded once and kept under .pointsman/embeddings; after
+stands in tests/bench/peers/llmrouter_lib.py). Questions are embedded once and kept under .pointsman/embeddings; after
 that the quick ones are to take at most `LIMIT_S` together. What LLMRouter's chose is kept in
 .pointsman/bench/llmrouter-records: remove that to run them again. Writes metrics/bench/routers.json.
 """
@@ -95,7 +95,7 @@ def theirs(table: RecordTable, encode: Encoder, folder: Path) -> Mapping[str, Ma
     if not python.is_file():
         install(folder / "llmrouter", python)
     lay_out(table, encode, work)
-    script = Path(__file__).parent / "theirs" / "llmrouter_lib.py"
+    script = Path(__file__).parent / "peers" / "llmrouter_lib.py"
     offline = {"HF_HUB_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     subprocess.run([python, script, work], check=True, env={**os.environ, **offline})
     return kept(work / "theirs.json")
