@@ -23,7 +23,7 @@ def watch(
     retrain: Annotated[bool, typer.Option("--retrain", help="Retrain at once where candidates have drifted.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask candidates questions of their profile again; hash the live release.
+    """Ask candidates again, and hash the live release.
 
     A candidate that answers otherwise, or as another model, has drifted: the next `pointsman retrain` profiles again.
     Exit code 1 where something is wrong. To look every night: the deployment watch/pointsman.

@@ -14,7 +14,6 @@ from typing import Literal
 
 from flows.needs import Needs
 from stages.shared.errors import BudgetError, ConfigurationError
-from stages.shared.finding import Finding, State
 from stages.shared.params.stage import StageParams
 
 Engine = Literal["podman", "docker"]
@@ -48,20 +47,6 @@ def run_in_container(engine: Engine, stage: str, needs: Needs, limits: StagePara
     if code == KILLED:
         raise BudgetError(f"{stage} was killed; its container may take {limits.memory} of memory: raise stage.memory")
     return code
-
-
-def check_engine(engine: Engine, image: str | None) -> Finding:
-    """Whether stages can run in containers here: the engine is there, and has the image, or may pull it."""
-    if shutil.which(engine) is None:
-        return Finding(engine, "wrong", "is not installed", f"install {engine}, or set stage.runtime to process")
-    if image is None:
-        return Finding(engine, "wrong", "stage.images names no image", "make images")
-    done = subprocess.run([engine, "image", "inspect", image], capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return Finding(engine, "good", f"has {image}")
-    said = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-    state: State = "note" if "@" in image else "wrong"
-    return Finding(engine, state, f"has no {image} ({said})", "make images" if state == "wrong" else "it is pulled")
 
 
 def container_name(stage: str, root: Path) -> str:

@@ -17,9 +17,9 @@ from pathlib import Path
 import psutil
 
 from flows import dvc
-from flows.container import check_engine
+from flows.container import Engine
 from stages.shared.entry import Workspace
-from stages.shared.finding import Finding, read_findings
+from stages.shared.finding import Finding, State, read_findings
 from stages.shared.params import Params, load_params
 from stages.shared.pool.reach import check_pool
 
@@ -81,6 +81,20 @@ def _machine(root: Path, params: Params) -> Iterator[Finding]:
     on_gpu = params.train.backend == "gpu"
     pins = CODE / ("infra/images/requirements-gpu.txt" if on_gpu else "requirements.lock")
     yield packages(pins, f"pip install -r {pins.relative_to(CODE)}" if on_gpu else "make setup")
+
+
+def check_engine(engine: Engine, image: str | None) -> Finding:
+    """Whether stages can run in containers here: the engine is there, and has the image, or may pull it."""
+    if shutil.which(engine) is None:
+        return Finding(engine, "wrong", "is not installed", f"install {engine}, or set stage.runtime to process")
+    if image is None:
+        return Finding(engine, "wrong", "stage.images names no image", "make images")
+    done = subprocess.run([engine, "image", "inspect", image], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return Finding(engine, "good", f"has {image}")
+    said = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+    state: State = "note" if "@" in image else "wrong"
+    return Finding(engine, state, f"has no {image} ({said})", "make images" if state == "wrong" else "it is pulled")
 
 
 def packages(pins: Path, remedy: str) -> Finding:

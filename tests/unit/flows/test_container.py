@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from flows import container
-from flows.container import check_engine, container_name, engine_command, run_in_container
+from flows.container import container_name, engine_command, run_in_container
+from flows.doctor import check_engine
 from flows.job import manifest, run_as_job
 from flows.needs import Needs, family_of, needs_network, needs_of
 from stages.shared.errors import BudgetError, ConfigurationError, TransientError
