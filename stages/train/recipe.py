@@ -40,8 +40,9 @@ class Recipe:
         from stages.train.policy.base import base_policy
 
         settings = self._params.train
-        reads = {"policy": settings.policy.model_dump(), "seed": settings.seed}
-        return base_policy(settings.policy, self._folder("base", reads, [], BASE), settings.seed)
+        thrifty = settings.policy.kind == "tiny" and self._params.reward.counts_cost
+        reads = {"policy": settings.policy.model_dump(), "seed": settings.seed, "thrifty": thrifty}
+        return base_policy(settings.policy, self._folder("base", reads, [], BASE), settings.seed, thrifty=thrifty)
 
     def warm_start(self, base: Path) -> Path:
         """The policy after demonstrations."""

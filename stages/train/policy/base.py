@@ -7,11 +7,11 @@ from pathlib import Path
 from stages.shared.params import HubPolicy, Policy, SmolPolicy, TinyPolicy
 
 
-def base_policy(policy: Policy, run_folder: Path, seed: int) -> Path:
+def base_policy(policy: Policy, run_folder: Path, seed: int, *, thrifty: bool = False) -> Path:
     """A folder with config.json, safetensors and tokenizer files of the policy before any training on episodes.
 
     Prepared once in the run folder, `run_folder`/base, and found there again; one from a hub stays in the hub's cache.
-    `seed` is that of a policy that is pre-trained here.
+    `seed` is that of a policy that is pre-trained here, `thrifty` whether for a reward that counts cost.
 
     Raises ConfigurationError for a missing package, or a repository that does not exist or may not be read, and
     TransientError when a hub cannot be reached.
@@ -29,5 +29,5 @@ def base_policy(policy: Policy, run_folder: Path, seed: int) -> Path:
         case TinyPolicy() if not folder.is_dir():
             from stages.train.tiny.prepare import prepare_tiny
 
-            prepare_tiny(policy, seed, folder)
+            prepare_tiny(policy, seed, folder, thrifty=thrifty)
     return folder

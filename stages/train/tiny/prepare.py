@@ -16,7 +16,7 @@ from stages.shared.params import TinyPolicy
 from stages.shared.progress import Progress
 from stages.train.tiny.model import build_model, place_numbers, relate_words
 from stages.train.tiny.muon import Muon
-from stages.train.tiny.text import LESSONS, lesson_weights
+from stages.train.tiny.text import lesson_weights, lessons
 from stages.train.tiny.tokenizer import build_tokenizer
 
 if TYPE_CHECKING:
@@ -40,14 +40,17 @@ class Batch:
     trained: torch.Tensor
 
 
-def prepare_tiny(policy: TinyPolicy, seed: int, folder: Path) -> None:
-    """Pre-train the tiny policy and write it to `folder` (config, safetensors, tokenizer). Deterministic by seed."""
+def prepare_tiny(policy: TinyPolicy, seed: int, folder: Path, *, thrifty: bool = False) -> None:
+    """Pre-train the tiny policy and write it to `folder` (config, safetensors, tokenizer). Deterministic by seed.
+
+    `thrifty`: for a reward that counts cost.
+    """
     tokenizer = build_tokenizer()
     model = build_model(policy, len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id, seed)
     place_numbers(model, tokenizer)
     relate_words(model, tokenizer)
     with Progress("train", total=policy.pretrain_steps, unit="pre-training steps") as progress:
-        for loss in pretrain(model, tokenizer, policy, seed):
+        for loss in pretrain(model, tokenizer, policy, seed, thrifty):
             progress.advance(1, note=f"loss {loss:.3f}")
     with atomic_folder(folder) as part:
         model.save_pretrained(part)
@@ -55,7 +58,7 @@ def prepare_tiny(policy: TinyPolicy, seed: int, folder: Path) -> None:
 
 
 def pretrain(
-    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, policy: TinyPolicy, seed: int
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, policy: TinyPolicy, seed: int, thrifty: bool
 ) -> Iterator[float]:
     """Train in place; yields each step's loss (mean cross-entropy of the trained tokens, nats)."""
     optimizers = _optimizers(model, policy.pretrain_rate)
@@ -65,7 +68,7 @@ def pretrain(
             done = step / policy.pretrain_steps
             for group in (group for optimizer in optimizers for group in optimizer.param_groups):
                 group["lr"] = policy.pretrain_rate * _schedule(step, done)
-            yield _differentiate(model, draw_batches(tokenizer, policy.pretrain_batch, done, rng), workers)
+            yield _differentiate(model, draw_batches(tokenizer, policy.pretrain_batch, done, rng, thrifty), workers)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer in optimizers:
                 optimizer.step()
@@ -105,12 +108,14 @@ def _optimizers(model: Qwen2ForCausalLM, rate: float) -> tuple[torch.optim.Optim
     )
 
 
-def draw_batches(tokenizer: PreTrainedTokenizerFast, size: int, done: float, rng: random.Random) -> list[Batch]:
+def draw_batches(
+    tokenizer: PreTrainedTokenizerFast, size: int, done: float, rng: random.Random, thrifty: bool = False
+) -> list[Batch]:
     """`size` lessons, as often as `lesson_weights` says at that share of the training, bucketed by length."""
-    lessons = [lesson(rng) for lesson in rng.choices(LESSONS, lesson_weights(done), k=size)]
-    texts = [text for lesson in lessons for text, _ in lesson]
+    drawn = [lesson(rng) for lesson in rng.choices(lessons(thrifty=thrifty), lesson_weights(done), k=size)]
+    texts = [text for lesson in drawn for text, _ in lesson]
     encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
-    rows = [[(token, trained) for _, trained in lesson for token in next(encoded)] for lesson in lessons]
+    rows = [[(token, trained) for _, trained in lesson for token in next(encoded)] for lesson in drawn]
     rows.sort(key=len)
     width = -(-size // BUCKETS)
     return [_pad(rows[at : at + width], tokenizer.pad_token_id) for at in range(0, size, width)]

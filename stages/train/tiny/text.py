@@ -1,8 +1,9 @@
 """Text that the tiny policy is pre-trained on: copying, facts, tables, topics and whole episodes (synthetic).
 
 Every name, fact and table is drawn anew, so what is learned is the language and the protocol, not the sandbox's facts.
-In the episodes candidates are drawn in proportion to their skill; to choose the best, or the cheapest that will do, is
-left to the reward.
+In the episodes candidates are drawn in proportion to their skill, and to choose the best is left to the reward. Where
+that counts cost, the cheapest that will do is mostly asked: a policy that has not seen prices matter does not come to
+read them.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from stages.shared.episode.prompt import cell, percent, ranked, render_prompt
+from stages.shared.episode.prompt import cell, percent, price, ranked, render_prompt
 from stages.shared.episode.types import Roster, RosterEntry
 from stages.shared.episode.wording import call_turn
 from stages.shared.pool.candidate import Descriptor, TopicSkill
@@ -49,6 +51,10 @@ ADMITS = 0.15
 """Share of the calls whose candidate says that it has no answer."""
 CALLS = 4
 """In an episode, at most."""
+THRIFT = 0.7
+"""Share of the calls that go to the cheapest that will do, where cost counts."""
+NEARLY = 10
+"""Points of skill that who will do may lack of the best."""
 
 
 @dataclass(frozen=True)
@@ -219,25 +225,25 @@ def replies(rng: random.Random) -> list[Segment]:
     return segments
 
 
-def episodes(rng: random.Random) -> list[Segment]:
-    """Up to three whole episodes about one table, which is the larger part of a prompt."""
+def episodes(rng: random.Random, *, thrifty: bool = False) -> list[Segment]:
+    """Up to three whole episodes about one table, the larger part of a prompt; `thrifty`: where cost counts."""
     roster = draw_roster(rng)
     segments: list[Segment] = []
     for number in range(rng.choice((1, 2, 3))):
-        question, answers = rng.choices((_chain, _comparison), (1 - COMPARED, COMPARED))[0](roster, rng)
+        question, answers = rng.choices((_chain, _comparison), (1 - COMPARED, COMPARED))[0](roster, rng, thrifty)
         message = question if number else render_prompt(question, roster, "compact")
         opening = f"question : {message}" if number else message
         segments += [(f"{START} user {opening} {END} {START} assistant", False), *answers]
     return segments
 
 
-def _chain(roster: Roster, rng: random.Random) -> tuple[str, list[Segment]]:
+def _chain(roster: Roster, rng: random.Random, thrifty: bool) -> tuple[str, list[Segment]]:
     chain = draw_chain(rng.choices(range(1, 1 + len(HOPS)), HOPS)[0], rng)
     steps = [Step(hop, tuple(later.query_about(IT) for later in chain[place:])) for place, hop in enumerate(chain, 1)]
-    return whole_question(chain, rng), _played(steps, answer_turn(chain[-1].answer), roster, rng)
+    return whole_question(chain, rng), _played(steps, answer_turn(chain[-1].answer), roster, rng, thrifty)
 
 
-def _comparison(roster: Roster, rng: random.Random) -> tuple[str, list[Segment]]:
+def _comparison(roster: Roster, rng: random.Random, thrifty: bool = False) -> tuple[str, list[Segment]]:
     relation = rng.choice([r for r in RELATIONS if r.answer == "number"])
     word = rng.choice(relation.phrasings)
     hops = [Hop(relation, word, name(rng), str(number)) for number in rng.sample(range(10, 100), 2)]
@@ -247,22 +253,16 @@ def _comparison(roster: Roster, rng: random.Random) -> tuple[str, list[Segment]]
     winner = max(hops, key=lambda hop: int(hop.answer)).subject
     thought = comparison_thought([hop.answer for hop in hops], [hop.subject for hop in hops], winner)
     steps = [Step(first, (second.subject,)), Step(second, now=second.subject)]
-    return question, _played(steps, answer_turn(winner, thought), roster, rng)
+    return question, _played(steps, answer_turn(winner, thought), roster, rng, thrifty)
 
 
-def _played(steps: Sequence[Step], ending: str, roster: Roster, rng: random.Random) -> list[Segment]:
-    """The calls and the last turn.
-
-    A candidate is asked as often as its skill says, as by a teacher who knows who would have been right. Who has no
-    answer is followed by the next in the line; after two, or too many calls, the last turn gives up.
-    """
+def _played(steps: Sequence[Step], ending: str, roster: Roster, rng: random.Random, thrifty: bool) -> list[Segment]:
+    """The calls and the last turn, which gives up after two candidates without an answer, or too many calls."""
     segments: list[Segment] = []
     made = 0
     for step in steps:
         topic = step.hop.relation.domain
-        line = ranked(topic, roster)
-        at = rng.choices(range(len(line)), [percent(topic, entry) for entry in line])[0]
-        asked = line[at : at + 2][: CALLS - made]
+        asked = _asked(topic, roster, rng, thrifty)[: CALLS - made]
         for turn, entry in enumerate(asked):
             made += 1
             answered = rng.random() >= ADMITS
@@ -277,6 +277,25 @@ def _played(steps: Sequence[Step], ending: str, roster: Roster, rng: random.Rand
     return [*segments, (f"{ending} {END}", True)]
 
 
+def _asked(topic: str, roster: Roster, rng: random.Random, thrifty: bool) -> list[RosterEntry]:
+    """Whom to ask, and whom after an answer that is none: the next in the line.
+
+    A candidate is asked as often as its skill says, as by a teacher who knows who would have been right.
+    """
+    line = _thrifty(topic, roster) if thrifty else ranked(topic, roster)
+    skills = [percent(topic, entry) for entry in line]
+    at = 0 if thrifty and rng.random() < THRIFT else rng.choices(range(len(line)), skills)[0]
+    return line[at : at + 2]
+
+
+def _thrifty(topic: str, roster: Roster) -> list[RosterEntry]:
+    """Those who will do, the cheapest of them first, then the others, the best first."""
+    line = ranked(topic, roster)
+    least = percent(topic, line[0]) - NEARLY
+    good = [entry for entry in line if percent(topic, entry) >= least]
+    return [*sorted(good, key=price), *line[len(good) :]]
+
+
 def _reply(hop: Hop, rng: random.Random) -> str:
     return _framed(hop.answer, rng) if rng.random() < 0.67 else f"the {hop.phrase} of {hop.subject} is {hop.answer}"
 
@@ -287,6 +306,11 @@ def _framed(answer: str, rng: random.Random) -> str:
 
 Lesson = Callable[[random.Random], list[Segment]]
 LESSONS: tuple[Lesson, ...] = (copying, facts, table, topics, replies, comparisons, episodes)
+
+
+def lessons(*, thrifty: bool) -> tuple[Lesson, ...]:
+    """The lessons, with episodes in which cost counts where `thrifty`."""
+    return (*LESSONS[:-1], partial(episodes, thrifty=thrifty))
 
 
 def lesson_weights(progress: float) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 import random
 from pathlib import Path
 
+import pytest
 import torch
 
 from stages.shared.episode.protocol import faults
@@ -59,11 +60,12 @@ def test_every_lesson_encodes_without_unknown_words_and_has_something_to_learn()
             assert any(trained for _, trained in segments)
 
 
-def test_episodes_of_pre_training_are_well_formed() -> None:
+@pytest.mark.parametrize("thrifty", [False, True])
+def test_episodes_of_pre_training_are_well_formed(thrifty: bool) -> None:
     rng = random.Random(5)
     for _ in range(50):
         roster = text.draw_roster(rng)
-        _, segments = text._chain(roster, rng)
+        _, segments = text._chain(roster, rng, thrifty)
         written = [words.removesuffix(" <|im_end|>") for words, trained in segments if trained]
         assert faults(written, roster) == ()
 

@@ -6,7 +6,7 @@ import itertools
 import random
 import re
 
-from stages.train.tiny.text import CALLS, LESSONS, comparisons, episodes, lesson_weights, replies
+from stages.train.tiny.text import CALLS, LESSONS, NEARLY, comparisons, episodes, lesson_weights, lessons, replies
 
 SEEDS = range(30)
 
@@ -55,6 +55,26 @@ def test_another_candidate_is_asked_where_one_has_no_answer_and_then_the_episode
             given_up += gives_up
             assert gives_up == ("<answer> unknown </answer>" in played)
     assert given_up > 5
+
+
+def test_where_cost_counts_the_cheapest_that_will_do_is_mostly_asked() -> None:
+    assert 0.6 < share_of_cheapest(thrifty=True) < 0.95
+    assert share_of_cheapest(thrifty=False) < 0.55
+
+
+def share_of_cheapest(*, thrifty: bool) -> float:
+    """Of the first calls of a step in a topic where the cheapest that will do is not the best."""
+    cheapest = asked = 0
+    for seed in range(300):
+        text = "".join(text for text, _ in lessons(thrifty=thrifty)[-1](random.Random(seed)))
+        for topic, first in re.findall(r"<think> topic (\w+) , (\d+ \d+ \w+)(?! , \d)", text):
+            line = re.search(rf"^{topic} : (.*)$", text, re.MULTILINE)[1].split(" , ")
+            cells = [tuple(map(int, cell.split()[:2])) for cell in line]
+            good = [cell for cell in cells if cell[1] >= cells[0][1] - NEARLY]
+            if min(good) != cells[0]:
+                asked += 1
+                cheapest += tuple(map(int, first.split()[:2])) == min(good)
+    return cheapest / asked
 
 
 def test_every_lesson_has_a_weight_at_every_time() -> None:
