@@ -43,7 +43,7 @@ class Prefect:
         try:
             waiting = self.paused()
             assert self.answer(waiting, **{**YES, "by": ""})["status"] == "REJECT"
-            self.answer(waiting, **{**YES, **answer})
+            self.accepted(waiting, **{**YES, **answer})
             said, _ = process.communicate(timeout=120)
         finally:
             process.kill()
@@ -58,6 +58,13 @@ class Prefect:
                 return str(waiting[0]["id"])
             time.sleep(0.3)
         raise AssertionError("no flow run waits for an answer")
+
+    def accepted(self, run: str, **values: Any) -> None:
+        """Give an answer until it is taken: a run that has just paused has not yet said what it asks for."""
+        deadline = time.monotonic() + 30
+        while self.answer(run, **values)["status"] != "ACCEPT":
+            assert time.monotonic() < deadline, "the answer was not taken"
+            time.sleep(0.2)
 
     def answer(self, run: str, **values: Any) -> dict[str, Any]:
         """Give the answer that a person gives in the UI."""
