@@ -14,7 +14,7 @@ import torch
 
 from stages.evaluate.routers.estimating import EstimatingRouter
 from stages.evaluate.routers.history import History
-from stages.evaluate.routers.learning import learn, predicted, tensor
+from stages.evaluate.routers.learning import learn_scores
 from stages.shared.params import EvaluateParams
 
 DIMENSIONS = 25
@@ -39,8 +39,4 @@ def fit_irt(history: History, params: EvaluateParams) -> EstimatingRouter:
     """Cross-entropy of P(right) against the scores."""
     torch.manual_seed(params.seed)
     model = ItemResponse(history.vectors.shape[1], len(history.candidates))
-    vectors, scores = tensor(history.vectors), tensor(history.scores)
-    learn(
-        model, len(vectors), lambda rows: torch.nn.functional.binary_cross_entropy(model(vectors[rows]), scores[rows])
-    )
-    return EstimatingRouter(history, predicted(model))
+    return EstimatingRouter(history, learn_scores(model, history))

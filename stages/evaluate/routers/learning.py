@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from stages.evaluate.routers.estimating import Estimate
+from stages.evaluate.routers.history import History
 from stages.evaluate.routers.protocol import Asked
 
 STEPS, BATCH, RATE, DECAY = 200, 64, 1e-2, 1e-2
@@ -27,6 +28,18 @@ def learn(
         optimiser.step()
         schedule.step()
     model.eval()
+
+
+def learn_scores(model: Any, history: History) -> Estimate:
+    """Fit what a model says of question vectors, (questions, candidates), by cross-entropy against the scores."""
+    vectors, scores = tensor(history.vectors), tensor(history.scores)
+
+    def loss(rows: Any) -> Any:
+        """Of one batch."""
+        return torch.nn.functional.binary_cross_entropy(model(vectors[rows]), scores[rows])
+
+    learn(model, len(vectors), loss)
+    return predicted(model)
 
 
 def tensor(values: np.ndarray) -> Any:

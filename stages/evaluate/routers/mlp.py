@@ -9,7 +9,7 @@ import torch
 
 from stages.evaluate.routers.estimating import EstimatingRouter
 from stages.evaluate.routers.history import History
-from stages.evaluate.routers.learning import learn, predicted, tensor
+from stages.evaluate.routers.learning import learn_scores
 from stages.shared.params import EvaluateParams
 
 HIDDEN, DROPOUT = 100, 0.2
@@ -23,8 +23,4 @@ def fit_mlp(history: History, params: EvaluateParams) -> EstimatingRouter:
         torch.nn.Linear(width, HIDDEN), torch.nn.ReLU(), torch.nn.Dropout(DROPOUT),
         torch.nn.Linear(HIDDEN, len(history.candidates)), torch.nn.Sigmoid(),
     )  # fmt: skip
-    vectors, scores = tensor(history.vectors), tensor(history.scores)
-    learn(
-        model, len(vectors), lambda rows: torch.nn.functional.binary_cross_entropy(model(vectors[rows]), scores[rows])
-    )
-    return EstimatingRouter(history, predicted(model))
+    return EstimatingRouter(history, learn_scores(model, history))

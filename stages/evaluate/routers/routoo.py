@@ -16,7 +16,7 @@ import torch
 
 from stages.evaluate.routers.estimating import Estimate
 from stages.evaluate.routers.history import History, finite
-from stages.evaluate.routers.learning import learn, predicted, tensor
+from stages.evaluate.routers.learning import learn_scores
 from stages.evaluate.routers.protocol import Asked, Choice, single
 from stages.shared.params import EvaluateParams
 
@@ -59,11 +59,7 @@ def fit_routoo(history: History, params: EvaluateParams) -> BudgetRouter:
     """Cross-entropy of the prediction against the scores."""
     torch.manual_seed(params.seed)
     model = Predictor(history.vectors.shape[1], len(history.candidates))
-    vectors, scores = tensor(history.vectors), tensor(history.scores)
-    learn(
-        model, len(vectors), lambda rows: torch.nn.functional.binary_cross_entropy(model(vectors[rows]), scores[rows])
-    )
-    return BudgetRouter(history, predicted(model))
+    return BudgetRouter(history, learn_scores(model, history))
 
 
 def spend(scores: np.ndarray, costs: np.ndarray, budget: float) -> np.ndarray:

@@ -34,6 +34,7 @@ from stages.shared.params import EpisodeParams, EvaluateParams
 from stages.shared.pool.candidate import Candidate, Descriptor, Outcome, Reply, TopicSkill
 from stages.shared.progress import Progress
 from stages.shared.questions import Question, SubQuestion
+from tests.unit.evaluate.characters import Characters
 
 PARAMS = EpisodeParams(
     max_calls=3, prompt_tokens=4000, response_tokens=4000, turn_tokens=1000, reply_tokens=200, prompt="compact"
@@ -60,19 +61,6 @@ CANDIDATES = {
     name: Candidate(name, name, "http://127.0.0.1:1/v1", price, 0.1, seen=name != "Guvex")
     for name, price in PRICES.items()
 }
-
-
-class Characters:
-    """A tokenizer of one token a character."""
-
-    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        return [ord(character) for character in text]
-
-    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:
-        return "".join(map(chr, token_ids))
-
-    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> list[int]:
-        return self.encode(conversation[0]["content"] + "\nassistant ")
 
 
 class FakePool:

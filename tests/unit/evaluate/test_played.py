@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -34,6 +34,7 @@ from stages.shared.pool.candidate import Candidate, Descriptor, Outcome, Reply, 
 from stages.shared.progress import Progress
 from stages.shared.questions import Question
 from stages.shared.sandbox.world import World
+from tests.unit.evaluate.characters import Characters
 
 Style = Literal["compact", "prose"]
 STYLES: tuple[Style, ...] = ("compact", "prose")
@@ -50,19 +51,6 @@ RECORDS = [
     for index in range(9)
     for name in NAMES
 ]
-
-
-class Characters:
-    """A tokenizer of one token a character."""
-
-    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        return [ord(character) for character in text]
-
-    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:
-        return "".join(map(chr, token_ids))
-
-    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> list[int]:
-        return self.encode(conversation[0]["content"] + "\nassistant ")
 
 
 class FakePool:
