@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test lint unit test-vllm format bench images test-containers lock clean
+.PHONY: help setup run test lint unit test-vllm test-cluster format bench images test-containers lock clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
@@ -37,6 +37,9 @@ unit: setup
 
 test-vllm: setup  ## a few PPO steps with the GPU profiles' vLLM rollout, on vLLM's CPU build (in .venv-vllm)
 	@if bash infra/setup_vllm.sh; then .venv-vllm/bin/python -m pytest -s tests/gpu; else [ $$? -eq 3 ]; fi
+
+test-cluster: setup  ## PPO on a Ray cluster of two nodes, started here on loopback (minutes)
+	@POINTSMAN_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/unit/train/ppo/test_ray_cluster.py
 
 format: setup  ## let ruff format the code
 	@$(BIN)/ruff check --fix --quiet flows stages tests || true

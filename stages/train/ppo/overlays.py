@@ -27,7 +27,7 @@ ROLLOUT = "batched_cpu"
 
 
 def cpu(params: Params, ray: Path | None, rows: int) -> Mapping[str, Any]:
-    """Bare fp32 modules, the batched rollout, one process that trains; rollout log-probabilities taken as they are.
+    """Bare fp32 modules, the batched rollout, as a rule one process that trains; rollout log-probabilities as they are.
 
     These are exact to rounding (same weights, same precision), so that computing them again would only cost time. There
     are rows for every episode in flight: one that lost its own would be computed another way, with other last bits.
@@ -40,10 +40,11 @@ def cpu(params: Params, ray: Path | None, rows: int) -> Mapping[str, Any]:
         "actor_rollout_ref.rollout.max_num_seqs": max(params.train.ppo.questions * params.train.ppo.episodes, rows),
         "actor_rollout_ref.rollout.free_cache_engine": False,
         "actor_rollout_ref.rollout.agent.num_workers": 1,
-        "actor_rollout_ref.rollout.router_config_path": str(SETTINGS),
         "algorithm.rollout_correction.bypass_mode": True,
         **(_own_ray(ray) if params.train.ray_address is None else _cluster(params.train.ray_address)),
     }
+    if params.train.nodes * params.train.gpus_per_node == 1:
+        overlay["actor_rollout_ref.rollout.router_config_path"] = str(SETTINGS)
     for model, engine in (("actor_rollout_ref", "actor.fsdp_config"), ("critic", "fsdp")):
         overlay[f"{model}.model.use_remove_padding"] = False
         overlay[f"{model}.model.enable_gradient_checkpointing"] = False
