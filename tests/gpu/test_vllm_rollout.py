@@ -70,7 +70,7 @@ def small() -> Params:
     paper, smoke = (yaml.safe_load((PROFILES / f"{name}.yaml").read_text()) for name in ("paper-qwen", "smoke"))
     batch = {
         "steps": STEPS, "questions": 8, "mini_batch": 8, "micro_batch": 8, "save_every": STEPS,
-        "validate_every": STEPS, "top_p": 1.0, "learning_rate": 3e-4, "critic_learning_rate": 3e-4,
+        "validate_every": STEPS, "top_p": 1.0, "learning_rate": 1e-3, "critic_learning_rate": 3e-4,
     }  # fmt: skip
     train = paper["train"] | {
         "policy": smoke["train"]["policy"], "ppo": paper["train"]["ppo"] | batch,
@@ -157,9 +157,11 @@ def test_every_step_is_played_by_vllm_and_updates_the_policy(trained: Trained) -
 
 
 def test_rollout_and_actor_agree_on_the_log_probability_of_every_token(trained: Trained) -> None:
-    """Before the first update and after others: weights that did not reach vLLM would show, as the policy has moved."""
+    """Before the first update and after others. Weights that did not reach vLLM would show: no mean exceeds the most,
+    and after one update the policy is on average further from where it began than the most that is allowed here.
+    """
     assert len(trained.logged) == STEPS
-    assert trained.logged[1]["actor/reward_kl_penalty"] > 10 * TOLERANCE
+    assert trained.logged[1]["actor/reward_kl_penalty"] > TOLERANCE
     for step, logged in enumerate(trained.logged, 1):
         most, mean = logged["training/rollout_gap_max"], logged["training/rollout_gap_mean"]
         print(f"step {step}: log-probabilities apart by at most {most:.2e}, on average {mean:.2e}")
