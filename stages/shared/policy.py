@@ -20,7 +20,8 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
     """The tokenizer of a policy folder.
 
     A folder that names the generic class is read by that class: `AutoTokenizer` of transformers 5 looks at the model's
-    type instead, and silently splits a Qwen2-shaped model's text with Qwen2's own rules. Raises DataError.
+    type instead, and silently splits a Qwen2-shaped model's text with Qwen2's own rules. One without a token for
+    padding (Llama 3.2) pads with the end of its text, which is masked there. Raises DataError.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -31,6 +32,8 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
         raise DataError(f"{path / 'tokenizer_config.json'} is not readable: {error}; {_way_out(path)}") from error
     kind = PreTrainedTokenizerFast if settings.get("tokenizer_class") in GENERIC else AutoTokenizer
     tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(path)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 
 from stages.shared.params.section import Section
 
@@ -23,3 +23,13 @@ class EpisodeParams(Section):
     """A candidate's reply is cut to so many policy tokens."""
     prompt: Literal["compact", "prose"] = "prose"
     """`compact`: a table that a small policy can read; `prose`: the paper's instructions."""
+
+    @model_validator(mode="after")
+    def _holds_a_call(self) -> EpisodeParams:
+        least = self.turn_tokens + self.reply_tokens
+        if self.response_tokens < least:
+            raise ValueError(
+                f"response_tokens ({self.response_tokens}) does not hold one call and its reply: turn_tokens + "
+                f"reply_tokens = {least}; raise it, or lower one of the two"
+            )
+        return self

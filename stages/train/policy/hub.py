@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from stages.shared.errors import ConfigurationError, TransientError
@@ -63,6 +64,16 @@ def _check(folder: Path, name: str) -> None:
     if missing:
         raise ConfigurationError(f"train.policy: {name} has no {', no '.join(missing)}; choose a repository that has "
                                  "weights as safetensors and a tokenizer")  # fmt: skip
+    if not _has_chat_template(folder):
+        raise ConfigurationError(
+            f"train.policy: {name} has no chat template, so that nobody knows how a prompt is put to it; choose a model "
+            "that was tuned on instructions"
+        )
+
+
+def _has_chat_template(folder: Path) -> bool:
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    return bool(settings.get("chat_template")) or any(folder.glob("chat_template*"))
 
 
 def _first_line(error: Exception) -> str:

@@ -44,6 +44,11 @@ def test_sections_that_contradict_each_other_are_refused_in_one_line(raw: dict[s
     ]
 
 
+def test_an_episode_that_cannot_hold_one_call_is_refused(raw: dict[str, Any]) -> None:
+    raw["episode"] |= {"turn_tokens": 64, "reply_tokens": 24, "response_tokens": 87}
+    assert "turn_tokens + reply_tokens = 88; raise it" in refusal(raw)
+
+
 def test_what_is_no_mapping_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("- a\n")

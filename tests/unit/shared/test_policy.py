@@ -35,6 +35,13 @@ def test_weights_come_back_and_know_their_end(folder: Path) -> None:
     assert end_ids(model, words) == {words.eos_token_id}
 
 
+def test_without_a_token_for_padding_the_end_of_text_pads(folder: Path, tmp_path: Path) -> None:
+    words = load_tokenizer(folder)
+    words.pad_token = None
+    words.save_pretrained(tmp_path)
+    assert load_tokenizer(tmp_path).pad_token_id == words.eos_token_id
+
+
 def test_a_folder_without_a_policy_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"tokenizer_config\.json is not readable"):
         load_tokenizer(tmp_path)

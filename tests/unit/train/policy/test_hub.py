@@ -18,7 +18,7 @@ FILES = {
     "config.json": b'{"model_type": "llama"}',
     "model.safetensors": b"weights" * 100,
     "tokenizer.json": b"{}",
-    "tokenizer_config.json": b'{"tokenizer_class": "PreTrainedTokenizerFast"}',
+    "tokenizer_config.json": b'{"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": "{{ messages }}"}',
     "pytorch_model.bin": b"a pickle",
     "modeling_special.py": b"print('run me')",
     "README.md": b"# small",
@@ -141,6 +141,16 @@ def test_a_repository_without_safetensors_is_refused(hub, tmp_path):
     endpoint, _ = hub(files={name: body for name, body in FILES.items() if name != "model.safetensors"})
     assert fetch(endpoint, tmp_path).startswith("configuration:")
     assert "no *.safetensors" in fetch(endpoint, tmp_path)
+
+
+def test_a_model_that_was_never_tuned_to_chat_is_refused(hub, tmp_path):
+    endpoint, _ = hub(files={**FILES, "tokenizer_config.json": b"{}"})
+    assert re.match("configuration: .* has no chat template", fetch(endpoint, tmp_path))
+
+
+def test_a_template_in_a_file_of_its_own_will_do(hub, tmp_path):
+    endpoint, _ = hub(files={**FILES, "tokenizer_config.json": b"{}", "chat_template.jinja": b"{{ messages }}"})
+    assert (Path(fetch(endpoint, tmp_path)) / "chat_template.jinja").is_file()
 
 
 def test_a_hub_that_does_not_answer_is_a_transient_failure(tmp_path):
