@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from stages.profile.asking import ask_all
-from stages.profile.journal import Journal, Key, close_run, digest, open_journal
 from stages.profile.measures import describe, summarise
-from stages.profile.plan import make_plan, texts
-from stages.profile.records import make_records, write_records
+from stages.profile.plan import Key, make_plan, texts
+from stages.profile.records import Record, make_records, write_records
 from stages.shared.artifacts import verify_manifest, write_manifest
 from stages.shared.entry import Workspace, run_stage
 from stages.shared.episode.roster import write_descriptors
@@ -17,7 +16,7 @@ from stages.shared.files import atomic_folder, write_json
 from stages.shared.params import Params
 from stages.shared.pool.candidate import Candidate, Reply
 from stages.shared.pool.client import HttpPool
-from stages.shared.pool.ledger import FOLDER, Ledger, Place, finish_ledger, open_ledger
+from stages.shared.pool.ledger import FOLDER, Ledger, Place, open_ledger
 from stages.shared.pool.serving import serve
 from stages.shared.pool.setting import setting
 from stages.shared.progress import Progress, say
@@ -29,34 +28,32 @@ def main(params: Params, workspace: Workspace) -> None:
     verify_manifest(workspace.artifacts("ingest"))
     plan = make_plan(read_questions(workspace.artifacts("ingest") / "profiling.parquet"), params.profile.questions)
     asked = texts(plan)
-    run = workspace.runs("profile") / digest(params, asked)
     place = Place(workspace.runs(FOLDER), "profile", setting(params.pool, params.world))
-    with (
-        open_journal(run) as journal,
-        open_ledger(place, params.pool.limits.budget) as ledger,
-        serve(params.pool, params.world, workspace.state) as candidates,
-    ):
-        replies = asyncio.run(_ask(params, candidates, asked, journal, ledger))
-    records = make_records(plan, candidates, replies, _shortener(params))
+    with open_ledger(place, params.pool.limits.budget, alone=True) as ledger:
+        with serve(params.pool, params.world, workspace.state) as candidates:
+            replies = asyncio.run(_ask(params, candidates, asked, ledger))
+        _write(workspace, candidates, make_records(plan, candidates, replies, _shortener(params)))
+        ledger.finish()
+        say(f"profile: {ledger.told()}")
+
+
+def _write(workspace: Workspace, candidates: Sequence[Candidate], records: Sequence[Record]) -> None:
     summary = summarise(candidates, records)
     with atomic_folder(workspace.artifacts("profile")) as folder:
         write_records(folder / "records.parquet", records)
         write_descriptors(folder / "descriptors.json", describe(candidates, records))
         write_manifest(folder, "pointsman/profile/1")
     write_json(workspace.metrics("profile"), summary)
-    close_run(run)
     failed = sum(summary["failures"].values())
-    say(f"profile: {len(candidates)} candidates, {len(asked)} questions each, {failed} calls without a reply")
-    say(f"profile: {finish_ledger(place)}")
+    questions = summary["calls"] // len(candidates)
+    say(f"profile: {len(candidates)} candidates, {questions} questions each, {failed} calls without a reply")
 
 
-async def _ask(
-    params: Params, candidates: Sequence[Candidate], asked: list[str], journal: Journal, ledger: Ledger
-) -> dict[Key, Reply]:
-    async with HttpPool(candidates, params.pool.limits, ledger) as pool:
+async def _ask(params: Params, candidates: Sequence[Candidate], asked: list[str], ledger: Ledger) -> dict[Key, Reply]:
+    async with HttpPool(candidates, params.pool.limits, ledger, once=True) as pool:
         await pool.check()
         with Progress("profile", total=len(candidates) * len(asked), unit="calls") as progress:
-            return await ask_all(pool, asked, journal, progress)
+            return await ask_all(pool, asked, progress)
 
 
 def _shortener(params: Params) -> Callable[[str], str]:

@@ -1,4 +1,4 @@
-"""Asking every candidate every question, at once, with what was answered before left out."""
+"""Asking every candidate every question, at once; what was answered before an interruption is in the ledger."""
 
 from __future__ import annotations
 
@@ -7,36 +7,32 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from stages.profile.journal import Journal, Key
+from stages.profile.plan import Key
 from stages.shared.errors import BudgetError, PipelineError, TransientError
 from stages.shared.pool.candidate import Outcome, Pool, Reply
-from stages.shared.progress import Progress, say
+from stages.shared.progress import Progress
 
 PATIENCE = 20
 """Failed calls in a row after which a candidate counts as out of reach."""
 _KEPT = "every reply so far is kept"
 
 
-async def ask_all(pool: Pool, questions: Sequence[str], journal: Journal, progress: Progress) -> dict[Key, Reply]:
+async def ask_all(pool: Pool, questions: Sequence[str], progress: Progress) -> dict[Key, Reply]:
     """Every candidate's reply to every question, failures included.
 
     Raises TransientError naming a candidate that fails `PATIENCE` calls in a row, or all of them, BudgetError when one
-    is out of credit. What was answered until then is in the journal.
+    is out of credit.
     """
-    calls = [(name, question) for name in pool.candidates for question in questions]
-    known = {key: journal.replies[key] for key in calls if key in journal.replies}
-    if known:
-        say(f"profile: {len(known)} replies of an interrupted run are used again")
-        progress.advance(len(known))
-    asking = _Asking(pool, journal, progress, dict(known))
+    asking = _Asking(pool, progress)
+    calls = [(name, question) for question in questions for name in pool.candidates]
     try:
         async with asyncio.TaskGroup() as group:
-            for key in _interleaved(calls, known):
+            for key in calls:
                 group.create_task(asking.ask(key))
     except BaseExceptionGroup as errors:
         raise _first(errors) from errors
     _check_answered(pool, asking.replies)
-    return {key: asking.replies[key] for key in calls}
+    return asking.replies
 
 
 @dataclass
@@ -44,29 +40,20 @@ class _Asking:
     """The calls under way, and who fails."""
 
     pool: Pool
-    journal: Journal
     progress: Progress
-    replies: dict[Key, Reply]
+    replies: dict[Key, Reply] = field(default_factory=dict)
     failed: Counter[str] = field(default_factory=Counter)
 
     async def ask(self, key: Key) -> None:
-        """One call, into the journal and the replies; raises where it shows that going on is in vain."""
+        """One call; raises where it shows that going on is in vain."""
         name, question = key
-        reply = await self.pool.ask(name, question)
-        self.journal.append(name, question, reply)
-        self.replies[key] = reply
+        reply = self.replies[key] = await self.pool.ask(name, question)
         self.progress.advance(1, note=name)
         if reply.outcome is Outcome.OUT_OF_CREDIT:
             raise BudgetError(f"{name}: its provider reports no credit left; top up and run again: {_KEPT}")
         self.failed[name] = self.failed[name] + 1 if reply.outcome.is_failure else 0
         if self.failed[name] >= PATIENCE:
             raise TransientError(f"{name}: {PATIENCE} calls in a row failed, {_way_out(reply)}")
-
-
-def _interleaved(calls: Sequence[Key], known: Mapping[Key, Reply]) -> list[Key]:
-    """Question by question rather than candidate by candidate, so that all candidates are busy from the start."""
-    order = {question: place for place, question in enumerate(dict.fromkeys(question for _, question in calls))}
-    return sorted((key for key in calls if key not in known), key=lambda key: order[key[1]])
 
 
 def _check_answered(pool: Pool, replies: Mapping[Key, Reply]) -> None:

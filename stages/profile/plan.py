@@ -9,6 +9,9 @@ from itertools import chain, zip_longest
 
 from stages.shared.questions import Question, question_id
 
+Key = tuple[str, str]
+"""Candidate and question."""
+
 
 @dataclass(frozen=True)
 class Item:

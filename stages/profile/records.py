@@ -9,8 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.profile.journal import Key
-from stages.profile.plan import Item
+from stages.profile.plan import Item, Key
 from stages.shared.files import atomic_path
 from stages.shared.pool.candidate import Candidate, Reply
 from stages.shared.scoring import contains, exact_match, f1

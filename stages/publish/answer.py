@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from stages.publish.calling import books, calling
 from stages.publish.release import DESCRIPTORS, PARAMS, POLICY
 from stages.shared.entry import Workspace
 from stages.shared.episode.driver import run_episode
@@ -21,7 +22,7 @@ from stages.shared.episode.types import Episode, Generate, Generation, Roster, T
 from stages.shared.errors import ConfigurationError
 from stages.shared.params import Params, parse_params
 from stages.shared.pool.candidate import Candidate, Pool, Reply
-from stages.shared.pool.client import HttpPool
+from stages.shared.pool.ledger import Place
 from stages.shared.pool.serving import serve
 
 if TYPE_CHECKING:
@@ -92,6 +93,11 @@ def thoughts(text: str) -> list[str]:
     return [neutralise(thought) for thought in _THOUGHT.findall(text) if thought]
 
 
+def rerouted(asked: Candidate, reply: Reply) -> str:
+    """Who answered in whose place, in words; "" where the candidate that was asked did."""
+    return "" if reply.instead is None else f"{reply.instead.name} in place of {asked.name}, "
+
+
 def release_params(folder: Path) -> Params:
     """The parameters that a release was made with. Raises ConfigurationError where this version cannot read them."""
     path = folder / PARAMS
@@ -128,18 +134,16 @@ class Answerer:
 
 @asynccontextmanager
 async def load_release(
-    folder: Path, params: Params, candidates: Sequence[Candidate], rows: int = 256
+    folder: Path, params: Params, candidates: Sequence[Candidate], place: Place, rows: int = 256
 ) -> AsyncIterator[Answerer]:
-    """The release in `folder` with the seen ones of `candidates`, for as long as the block runs.
+    """The release in `folder` with the seen ones of `candidates`, for as long as the block runs; see `calling`.
 
     Its policy keeps keys and values of `rows` sequences; more questions than that wait for one another. The weights are
     read in a thread, so that whatever else the event loop does goes on. Raises ConfigurationError for a pool that
     cannot be called, TransientError for candidates that do not answer.
     """
     roster = make_roster([each for each in read_descriptors(folder / DESCRIPTORS) if each.seen])
-    shown = {entry.name for entry in roster.entries}
-    async with HttpPool([each for each in candidates if each.name in shown], params.pool.limits) as pool:
-        await pool.check()
+    async with calling(roster, params, candidates, place) as pool:
         tokenizer, generator = await asyncio.to_thread(_load_policy, folder / POLICY, rows)
         async with generator:
             yield Answerer(params, roster, tokenizer, generator, pool)
@@ -156,7 +160,7 @@ def answer(question: str, folder: Path, workspace: Workspace, watcher: Watcher |
     params = release_params(folder)
 
     async def _once(candidates: Sequence[Candidate]) -> Episode:
-        async with load_release(folder, params, candidates) as loaded:
+        async with load_release(folder, params, candidates, books(params, workspace, "ask")) as loaded:
             return await loaded.answer(loaded.prompt(question), watcher or Nobody())
 
     with serve(params.pool, params.world, workspace.state) as candidates:

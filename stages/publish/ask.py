@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.publish.answer import MILLIONTH, Watcher, answer, release_params, thoughts
+from stages.publish.answer import MILLIONTH, Watcher, answer, release_params, rerouted, thoughts
 from stages.publish.fetch import fetch_release, verify_release
 from stages.publish.manifest import DIGEST
 from stages.publish.promotion import find, open_desk
@@ -125,7 +125,7 @@ def as_record(question: str, digest: str, episode: Episode, prices: EvaluatePara
                 "call": call and {
                     "candidate": call.name, "query": call.query, "reply": call.reply.text,
                     "outcome": call.reply.outcome, "latency_s": call.reply.latency_s,
-                    "cost": call.cost, "cost_total": call.cost_total,
+                    "cost": call.cost, "cost_total": call.cost_total, "answered_by": call.answered_by,
                 },
             }
             for turn, call in zip(episode.turns, calls, strict=True)
@@ -166,7 +166,7 @@ class Screen(Watcher):
         """Print a reply, its price and its time."""
         failed = reply.outcome.is_failure
         text = reply.outcome if failed else neutralise(reply.text)
-        price = f"{dollars(reply.cost(candidate))}, {reply.latency_s:.2f} s"
+        price = f"{rerouted(candidate, reply)}{dollars(reply.cost(candidate))}, {reply.latency_s:.2f} s"
         self.console.print(f"← {text}  ({price})", style="red" if failed else "green")
 
     def end(self, episode: Episode, prices: EvaluateParams) -> None:

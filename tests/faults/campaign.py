@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from stages.profile.asking import ask_all
-from stages.profile.journal import open_journal
 from stages.shared.episode.driver import run_episode
 from stages.shared.episode.prompt import chat_ids, render_prompt
 from stages.shared.episode.roster import make_roster
@@ -130,9 +129,9 @@ async def profile(
     base_url: str, ledger: Ledger, folder: Path, questions: Sequence[Question]
 ) -> dict[tuple[str, str], str]:
     asked = [question.question for question in questions]
-    async with HttpPool(candidates(base_url), LIMITS, ledger) as pool:
-        with open_journal(folder / "profile") as journal, Progress("profile", 0, "calls", root=folder) as progress:
-            replies: Mapping[tuple[str, str], Reply] = await ask_all(pool, asked, journal, progress)
+    async with HttpPool(candidates(base_url), LIMITS, ledger, once=True) as pool:
+        with Progress("profile", 0, "calls", root=folder) as progress:
+            replies: Mapping[tuple[str, str], Reply] = await ask_all(pool, asked, progress)
     return {key: reply.text for key, reply in replies.items()}
 
 

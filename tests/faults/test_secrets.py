@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,7 @@ def profile(root: Path, base_url: str) -> subprocess.CompletedProcess[str]:
 
 
 def as_profiling(question: campaign.Question) -> campaign.Question:
-    return campaign.Question(**{**vars(question), "split": "profiling"})
+    return replace(question, split="profiling")
 
 
 def test_a_redirect_is_not_followed_so_that_no_key_goes_elsewhere(

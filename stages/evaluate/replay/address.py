@@ -20,7 +20,7 @@ from stages.shared.pool import instruction
 from stages.shared.pool.candidate import Candidate
 
 SAMPLING = ("max_tokens", "temperature", "seed")
-NO_MATTER = {"name", "price", "prompt_price", "priced", "seen", "summary", "key_env", "answers_as", "private"}
+NO_MATTER = {"name", "price", "prompt_price", "priced", "seen", "summary", "key_env", "answers_as", "private", "http2"}
 """Of a candidate: what its replies do not depend on."""
 
 

@@ -11,11 +11,11 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from stages.shared.errors import ConflictError, IntegrityError
-from stages.shared.pool.candidate import Candidate, Outcome, Reply
+from stages.shared.pool.candidate import Candidate, Reply
 
 PATIENCE_S = 30.0
 """How long a process waits for another one's write."""
@@ -64,7 +64,7 @@ class Record:
         """Record a reply, and give back what is recorded: another process may have been first, and its reply stands."""
         self._database.execute(
             "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (address, fingerprint, candidate.name, candidate.model, query, json.dumps(asdict(reply)), candidate.price,
+            (address, fingerprint, candidate.name, candidate.model, query, json.dumps(reply.row()), candidate.price,
              candidate.prompt_price, time.time()),
         )  # fmt: skip
         found = self.find(address)
@@ -110,7 +110,7 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
 
 def _reply(text: str) -> Reply:
     row = json.loads(text)
-    reply = Reply(**{**row, "outcome": Outcome(row["outcome"])})
+    reply = Reply.of(row)
     if not isinstance(reply.text, str) or reply.outcome.is_failure:
         raise ValueError("it holds no answer")
     if min(reply.prompt_tokens, reply.completion_tokens) < 0:

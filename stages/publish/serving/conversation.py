@@ -18,7 +18,7 @@ from stages.publish.serving.refusal import Refusal, invalid
 from stages.publish.serving.served import Served
 from stages.publish.serving.unfolding import Begun, Ended, Step, Unfolding, reply_step, turn_steps
 from stages.shared.episode.types import Episode
-from stages.shared.errors import ConfigurationError
+from stages.shared.errors import BudgetError, ConfigurationError
 from stages.shared.pool.candidate import Candidate, Reply
 
 
@@ -99,7 +99,9 @@ def _prompt(chat: Chat, served: Served, channel: str) -> list[int]:
 
 def _result(done: asyncio.Task[Episode], metrics: Metrics) -> Episode:
     """The episode. Raises Refusal where it broke down, or where candidates failed and no answer came of it."""
-    if (error := done.exception()) is not None:
+    if isinstance(error := done.exception(), BudgetError):
+        raise Refusal(429, "over-budget", str(error), code="insufficient_quota") from error
+    if error is not None:
         raise Refusal(500, "error", "the episode broke down; the server's log says how") from error
     episode = done.result()
     metrics.ended(episode)

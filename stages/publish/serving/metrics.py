@@ -32,6 +32,10 @@ class Metrics:
         self._dollars = Counter(
             "pointsman_dollars", "USD that calls cost, prompt tokens included.", ["candidate"], registry=self.registry
         )
+        self._reroutes = Counter(
+            "pointsman_reroutes", "Calls that another candidate answered than was asked.", ["asked", "answered"],
+            registry=self.registry,
+        )  # fmt: skip
         self._tokens = Counter(
             "pointsman_tokens", "Tokens that the policy read and wrote.", ["kind"], registry=self.registry
         )
@@ -45,9 +49,13 @@ class Metrics:
         )  # fmt: skip
 
     def called(self, candidate: Candidate, reply: Reply) -> None:
-        """A candidate was asked."""
-        self._calls.labels(candidate.name, reply.outcome.value).inc()
-        self._dollars.labels(candidate.name).inc(reply.cost_total(candidate) * MILLIONTH)
+        """A candidate was asked, and perhaps others in its place."""
+        for who, each in reply.bills(candidate):
+            cost = each.completion_tokens * who.price + each.prompt_tokens * who.prompt_price
+            self._calls.labels(who.name, each.outcome.value).inc()
+            self._dollars.labels(who.name).inc(cost * MILLIONTH)
+        if reply.instead is not None:
+            self._reroutes.labels(candidate.name, reply.instead.name).inc()
 
     def ended(self, episode: Episode) -> None:
         """An episode is over."""

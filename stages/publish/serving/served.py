@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from stages.publish.answer import Answerer, load_release, release_params
+from stages.publish.calling import books
 from stages.publish.channels import Event
+from stages.shared.entry import Workspace
 from stages.shared.pool.serving import serve
 
 Value = TypeVar("Value")
@@ -76,7 +78,8 @@ async def load(folder: Path, event: Event, synthetic: bool, state: Path, rows: i
     async with AsyncExitStack() as stack:
         params = release_params(folder)
         candidates = await stack.enter_async_context(_aside(serve(params.pool, params.world, state)))
-        answerer = await stack.enter_async_context(load_release(folder, params, candidates, rows))
+        place = books(params, Workspace(state.parent), "serve")
+        answerer = await stack.enter_async_context(load_release(folder, params, candidates, place, rows))
         return Served(event, synthetic, answerer, stack.pop_all())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stages.publish.answer import MILLIONTH, thoughts
+from stages.publish.answer import MILLIONTH, rerouted, thoughts
 from stages.shared.episode.protocol import CallRequest, Invalid, neutralise, parse_turn
 from stages.shared.episode.types import Episode
 from stages.shared.pool.candidate import Candidate, Reply
@@ -55,9 +55,9 @@ def reply_step(candidate: Candidate, reply: Reply) -> Step:
     cost = reply.cost_total(candidate) * MILLIONTH
     detail = {
         "kind": "reply", "candidate": candidate.name, "outcome": reply.outcome.value, "text": text,
-        "cost_usd": cost, "latency_s": reply.latency_s,
+        "cost_usd": cost, "latency_s": reply.latency_s, "answered_by": (reply.instead or candidate).name,
     }  # fmt: skip
-    return Step(f"← {text} (${cost:.6f}, {reply.latency_s:.2f} s)\n", detail)
+    return Step(f"← {text} ({rerouted(candidate, reply)}${cost:.6f}, {reply.latency_s:.2f} s)\n", detail)
 
 
 def call_records(episode: Episode) -> list[dict[str, Any]]:
@@ -66,6 +66,7 @@ def call_records(episode: Episode) -> list[dict[str, Any]]:
         {
             "candidate": call.name, "query": call.query, "reply": call.reply.text, "outcome": call.reply.outcome.value,
             "latency_s": call.reply.latency_s, "cost_usd": call.cost_total * MILLIONTH,
+            "answered_by": call.answered_by,
         }
         for call in episode.calls
     ]  # fmt: skip

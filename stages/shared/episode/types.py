@@ -74,6 +74,11 @@ class Call:
     cost_total: float
     """Millionths of a dollar, prompt tokens included."""
 
+    @property
+    def answered_by(self) -> str:
+        """Who answered: `name`, unless another did in its place."""
+        return self.name if self.reply.instead is None else self.reply.instead.name
+
 
 @dataclass(frozen=True)
 class Turn:

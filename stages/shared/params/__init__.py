@@ -17,10 +17,12 @@ from stages.shared.params.pool import (
     ApiPool,
     Budget,
     Expert,
+    Fallback,
     LocalModel,
     LocalPool,
     PoolLimits,
     PoolParams,
+    RerouteUse,
     SandboxPool,
 )
 from stages.shared.params.profile import ProfileParams
@@ -50,6 +52,7 @@ __all__ = [
     "EpisodeParams",
     "EvaluateParams",
     "Expert",
+    "Fallback",
     "FilesSource",
     "HubPolicy",
     "HubSource",
@@ -64,6 +67,7 @@ __all__ = [
     "ProfileParams",
     "PublishParams",
     "RecordsMethod",
+    "RerouteUse",
     "RewardParams",
     "RosterParams",
     "SandboxPool",

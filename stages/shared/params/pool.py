@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from stages.shared.params.section import Section, Share
 
@@ -73,6 +73,14 @@ class ApiCandidate(Section):
     """Whether base_url may be a private address, as of a server in this network; this machine itself always may."""
     headers: dict[str, str] = Field(default_factory=dict)
     """Sent with every call; no secrets, which belong into key_env's variable."""
+    http2: bool = False
+    """Whether calls share connections by HTTP/2 where the endpoint offers it: fewer connections, more work for each."""
+
+    @model_validator(mode="after")
+    def _negotiated(self) -> ApiCandidate:
+        if self.http2 and not self.base_url.startswith("https://"):
+            raise ValueError("http2 needs a base_url with https, where endpoint and client agree on it")
+        return self
 
 
 Usd = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -91,6 +99,22 @@ class Budget(Section):
     """Everything of one day, UTC."""
 
 
+RerouteUse = Literal["serve", "train"]
+
+
+class Fallback(Section):
+    """Who may answer in place of a candidate that is down; nobody, unless this says so.
+
+    A reroute changes who answers. Whoever asks a served router wants an answer, so that `serve` and `ask` reroute as
+    soon as there is a graph. A policy in training would be rewarded for one candidate and charged for another, hence
+    only where `use` says `train`. Profiles and evaluations measure candidates, and never reroute.
+    """
+
+    graph: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
+    """Candidate -> who may answer in its place; of several the cheapest that is up, then those who may replace it."""
+    use: tuple[RerouteUse, ...] = ("serve",)
+
+
 class PoolLimits(Section):
     """How candidates are called."""
 
@@ -98,13 +122,14 @@ class PoolLimits(Section):
     timeout_s: PositiveFloat = 60.0
     """Of one attempt, seconds."""
     deadline_s: PositiveFloat = 300.0
-    """Of one call with all its attempts and the pauses between them, seconds."""
+    """Of one call with all its attempts, the pauses between them and reroutes, seconds."""
     attempts: PositiveInt = 4
     max_tokens: PositiveInt = 512
     """Completion tokens asked of a candidate at most."""
     temperature: Annotated[float, Field(ge=0)] = 0.0
     seed: int = 42
     budget: Budget = Budget()
+    fallback: Fallback = Fallback()
 
 
 class SandboxPool(Section):

@@ -37,6 +37,11 @@ class Breaker:
             await asyncio.sleep(min(self._opens - now, LOOK_S))
         return True
 
+    @property
+    def rests(self) -> bool:
+        """Whether it is open, and no call may try again yet."""
+        return self._failed >= FAILURES and time.monotonic() < self._opens
+
     def answered(self) -> None:
         """A call was answered."""
         self._failed, self._rest_s = 0, FIRST_REST_S

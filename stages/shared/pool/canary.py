@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import aiohttp
 
 from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, DataError
@@ -18,14 +17,15 @@ from stages.shared.params import Params
 from stages.shared.pool.attempt import ANOTHER_MODEL
 from stages.shared.pool.candidate import Candidate, Reply
 from stages.shared.pool.client import HttpPool
-from stages.shared.pool.endpoint import authorization, proxy_for, url
 from stages.shared.pool.ledger import FOLDER, Place, finish_ledger, open_ledger
 from stages.shared.pool.serving import serve
 from stages.shared.pool.setting import setting
+from stages.shared.pool.wire import Wire
 from stages.shared.scoring import normalise
 
 PRICE_TOLERANCE = 0.01
 LIST_PATIENCE_S = 20.0
+LONGEST_LIST = 1 << 23
 A_MILLION = 1e6
 
 
@@ -155,24 +155,25 @@ def _reading(candidate: Candidate, answered: Sequence[tuple[Canary, Reply]], lis
 async def _list_prices(candidates: Sequence[Candidate]) -> dict[tuple[str, str], Prices]:
     """Endpoint and model -> prices, of the endpoints whose list of models names them, as OpenRouter's does."""
     endpoints = {(item.base_url, item.key_env): item for item in candidates}
-    timeout = aiohttp.ClientTimeout(total=LIST_PATIENCE_S)
     found: dict[tuple[str, str], Prices] = {}
-    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
+    wire = Wire(candidates)
+    try:
         for item in endpoints.values():
-            for entry in await _models(session, item):
+            for entry in await _models(wire, item):
                 prices = _prices(entry)
                 if prices is not None:
                     found[item.base_url, str(entry["id"])] = prices
+    finally:
+        await wire.close()
     return found
 
 
-async def _models(session: aiohttp.ClientSession, item: Candidate) -> list[dict[str, object]]:
+async def _models(wire: Wire, item: Candidate) -> list[dict[str, object]]:
     """What an endpoint lists; nothing where it keeps no list or does not answer: the canaries tell of that."""
     try:
-        address, headers, proxy = url(item, "models"), authorization(item), proxy_for(item)
-        async with session.get(address, headers=headers, proxy=proxy, allow_redirects=False) as response:
-            document = await response.json(content_type=None)
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError, ConfigurationError):
+        response = await wire.models(item, LIST_PATIENCE_S, LONGEST_LIST)
+        document = json.loads(response.body or b"")
+    except (OSError, ValueError, RecursionError, ConfigurationError):
         return []
     listed = document.get("data") if isinstance(document, dict) else None
     return [entry for entry in listed if isinstance(entry, dict) and "id" in entry] if isinstance(listed, list) else []

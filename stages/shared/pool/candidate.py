@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Candidate:
     """Whether it may live at a private address."""
     headers: tuple[tuple[str, str], ...] = ()
     """Names and values sent with every call."""
+    http2: bool = False
+    """Whether it is asked over HTTP/2 where its endpoint offers that."""
 
 
 class Outcome(StrEnum):
@@ -60,14 +62,36 @@ class Reply:
     attempts: int = 1
     detail: str = ""
     """Why a call failed, in words fit for a log; "" otherwise."""
+    instead: Candidate | None = None
+    """Who answered, where that is another than was asked (`stages.shared.pool.fallback`)."""
+    lost: tuple[tuple[Candidate, Reply], ...] = ()
+    """Calls of others that failed on the way, and whose they were. They may have been charged for."""
+
+    def bills(self, asked: Candidate) -> tuple[tuple[Candidate, Reply], ...]:
+        """Every call that it took, and who charges for it."""
+        return (*self.lost, (self.instead or asked, self))
 
     def cost(self, candidate: Candidate) -> float:
-        """The paper's cost: completion tokens x USD per 1M, in millionths of a dollar (section 3.2)."""
-        return self.completion_tokens * candidate.price
+        """The paper's cost: completion tokens x USD per 1M, in millionths of a dollar (section 3.2).
+
+        `candidate` was asked; another that answered in its place charges its own price.
+        """
+        return sum(reply.completion_tokens * who.price for who, reply in self.bills(candidate))
 
     def cost_total(self, candidate: Candidate) -> float:
         """Prompt tokens included, in millionths of a dollar."""
-        return self.cost(candidate) + self.prompt_tokens * candidate.prompt_price
+        prompts = sum(reply.prompt_tokens * who.prompt_price for who, reply in self.bills(candidate))
+        return self.cost(candidate) + prompts
+
+    def row(self) -> dict[str, Any]:
+        """As JSON takes it; of a reply by the candidate that was asked."""
+        assert self.instead is None, "a reply by another candidate than was asked"
+        return {name: value for name, value in vars(self).items() if name not in ("instead", "lost")}
+
+    @staticmethod
+    def of(row: Mapping[str, Any]) -> Reply:
+        """From `row`. Raises ValueError, KeyError or TypeError for anything else."""
+        return Reply(**{**row, "outcome": Outcome(row["outcome"])})
 
 
 class Pool(Protocol):

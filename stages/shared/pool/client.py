@@ -9,27 +9,26 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
-
-import aiohttp
 
 from stages.shared.errors import ConfigurationError, TransientError
 from stages.shared.params import PoolLimits
 from stages.shared.pool.attempt import Attempt, again, completion, refusal
 from stages.shared.pool.breaker import Breaker
 from stages.shared.pool.candidate import Candidate, Outcome, Reply
-from stages.shared.pool.endpoint import Resolver, authorization, proxy_for, url, where
+from stages.shared.pool.endpoint import where
 from stages.shared.pool.flight import SingleFlight
+from stages.shared.pool.http2 import Http2Wire
 from stages.shared.pool.instruction import candidate_message
 from stages.shared.pool.ledger import Hold, Ledger
 from stages.shared.pool.money import tariff
 from stages.shared.pool.pace import Pace
+from stages.shared.pool.wire import LONGEST_BODY, BrokenError, UnreachedError, Wire
 
-_LONGEST_BODY = 1 << 20
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 30.0
 _LOG = logging.getLogger(__name__)
@@ -103,22 +102,39 @@ class HttpPool:
     not in it, and none that it has the answer to; asked at temperature 0, the same question is under way only once.
     """
 
-    def __init__(self, candidates: Sequence[Candidate], limits: PoolLimits, ledger: Ledger | None = None) -> None:
-        """Raises ConfigurationError for a candidate whose price is unknown."""
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        limits: PoolLimits,
+        ledger: Ledger | None = None,
+        *,
+        once: bool = False,
+        replaceable: Collection[str] = (),
+    ) -> None:
+        """`once`: no question is asked twice, so that an answer in the ledger is the answer at any temperature.
+
+        `replaceable`: candidates for whom nobody waits while they are down. Raises ConfigurationError for a candidate
+        whose price is unknown.
+        """
         self._candidates = {candidate.name: candidate for candidate in candidates}
         self._tariffs = {candidate.name: tariff(candidate) for candidate in candidates}
         self._limits, self._ledger = limits, ledger
+        self._draws = limits.temperature > 0 and not once
         self._places = asyncio.Semaphore(limits.concurrency)
         share = limits.concurrency if len(candidates) == 1 else max(1, limits.concurrency // 2)
         providers = {(item.base_url, item.key_env): Pace(limits.concurrency) for item in candidates}
+        self._replaceable = frozenset(replaceable)
         self._lines = {
             item.name: Line(
-                item, Breaker(limits.deadline_s), asyncio.Semaphore(share), providers[item.base_url, item.key_env]
+                item,
+                Breaker(0.0 if item.name in self._replaceable else limits.deadline_s),
+                asyncio.Semaphore(share),
+                providers[item.base_url, item.key_env],
             )
             for item in candidates
         }
         self._flights = SingleFlight()
-        self._session: aiohttp.ClientSession | None = None
+        self._wire, self._http2 = Wire(candidates), Http2Wire(candidates)
 
     async def __aenter__(self) -> HttpPool:
         return self
@@ -130,9 +146,8 @@ class HttpPool:
 
     async def close(self) -> None:
         """Close every connection. The pool may be used again after."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._wire.close()
+        await self._http2.close()
 
     @property
     def candidates(self) -> Mapping[str, Candidate]:
@@ -152,7 +167,7 @@ class HttpPool:
             )
         body = self._body(line.candidate, query)
         call = Call(line, body, hashlib.sha256(name.encode() + b"\n" + body).hexdigest()[:32])
-        if self._limits.temperature:
+        if self._draws:
             return await self._make(call)
         if self._ledger is not None:
             if (known := self._ledger.answer(call.key)) is not None:
@@ -161,13 +176,22 @@ class HttpPool:
                 call.id, call.unsure = left, True
         return await self._flights.share(call.key, partial(self._make, call))
 
+    def is_down(self, name: str) -> bool:
+        """Whether a candidate failed so often that it is left alone for now."""
+        return self._lines[name].breaker.rests
+
+    def most(self, name: str, length: int) -> int:
+        """What a call with a question of so many bytes may cost, picos."""
+        return self._tariffs[name].most(length, self._limits.max_tokens)
+
     async def check(self) -> None:
         """See that every endpoint answers and every key is there and taken, before anything is paid for.
 
         Raises ConfigurationError on a missing or refused key and on an impossible address, TransientError on an
-        endpoint that does not answer.
+        endpoint that does not answer and has a candidate that nobody may replace.
         """
-        endpoints = {(item.base_url, item.key_env): item for item in self._candidates.values()}
+        known = sorted(self._candidates.values(), key=lambda item: item.name not in self._replaceable)
+        endpoints = {(item.base_url, item.key_env): item for item in known}
         await asyncio.gather(*(self._check(candidate) for candidate in endpoints.values()))
 
     async def _make(self, call: Call) -> Reply:
@@ -220,9 +244,7 @@ class HttpPool:
         if self._ledger is None:
             return nullcontext()
         name = call.line.candidate.name
-        charged = self._tariffs[name]
-        most = charged.most(len(call.body), self._limits.max_tokens)
-        return self._ledger.attempt(name, call.key, call.id, most, charged)
+        return self._ledger.attempt(name, call.key, call.id, self.most(name, len(call.body)), self._tariffs[name])
 
     async def _attempt(self, call: Call) -> Attempt:
         began = time.perf_counter()
@@ -233,34 +255,20 @@ class HttpPool:
             attempt = again(Outcome.TIMED_OUT, f"no reply within {patience_s:.3g} s", certain=False)
         except ConfigurationError as error:
             attempt = refusal(Outcome.UNREACHABLE, str(error))
-        except aiohttp.ClientConnectorError as error:
-            attempt = again(Outcome.UNREACHABLE, f"{where(candidate)}: {type(error).__name__}")
-        except (aiohttp.ClientError, OSError) as error:
-            attempt = again(Outcome.UNREACHABLE, f"{where(candidate)}: {type(error).__name__}", certain=False)
+        except (UnreachedError, BrokenError) as error:
+            certain = isinstance(error, UnreachedError)
+            attempt = again(Outcome.UNREACHABLE, f"{where(candidate)}: {error}", certain=certain)
         if attempt.reply.latency_s:
             return attempt
         return replace(attempt, reply=replace(attempt.reply, latency_s=time.perf_counter() - began))
 
     async def _post(self, call: Call, patience_s: float) -> Attempt:
         candidate = call.line.candidate
-        async with self._open().post(
-            url(candidate, "chat/completions"),
-            data=call.body,
-            headers={
-                **dict(candidate.headers),
-                **authorization(candidate),
-                "Content-Type": "application/json",
-                "Idempotency-Key": call.id,
-            },
-            proxy=proxy_for(candidate),
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=patience_s),
-        ) as response:
-            body = await _bounded(response)
-            if body is None:
-                detail = f"a response of more than {_LONGEST_BODY} bytes"
-                return refusal(Outcome.MALFORMED, detail, certain=False)
-            return completion(response.status, response.headers, body, candidate)
+        wire = self._http2 if self._http2.speaks(candidate) else self._wire
+        response = await wire.post(candidate, call.body, call.id, patience_s)
+        if response.body is None:
+            return refusal(Outcome.MALFORMED, f"a response of more than {LONGEST_BODY} bytes", certain=False)
+        return completion(response.status, response.headers, response.body, candidate)
 
     def _body(self, candidate: Candidate, query: str) -> bytes:
         system = [{"role": "system", "content": candidate.system}] if candidate.system else []
@@ -287,39 +295,20 @@ class HttpPool:
             if status is not None and status != 429 and status < 500:
                 return
             wait_s = _pause_s(number, None)
-        raise TransientError(
-            f"{candidate.name}: {place} does not answer ({problem}); see that it is up, then try again"
-        )
+        told = f"{candidate.name}: {place} does not answer ({problem}); see that it is up"
+        if candidate.name not in self._replaceable:
+            raise TransientError(f"{told}, then try again")
+        _LOG.warning("%s: others answer in its place", told)
 
     async def _probe(self, candidate: Candidate) -> tuple[int | None, str]:
         """Status of the list of models, None where none came, and the same in words. A 404 is an answer too."""
-        address, headers, proxy = url(candidate, "models"), authorization(candidate), proxy_for(candidate)
         try:
-            async with self._open().get(address, headers=headers, proxy=proxy, allow_redirects=False) as response:
-                return response.status, f"HTTP {response.status}"
+            response = await self._wire.models(candidate, self._limits.timeout_s, longest=0)
         except TimeoutError:
             return None, f"nothing within {self._limits.timeout_s:g} s"
-        except (aiohttp.ClientError, OSError) as error:
-            return None, type(error).__name__
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=self._limits.timeout_s),
-                connector=aiohttp.TCPConnector(limit=0, resolver=Resolver(self._candidates.values())),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
-
-
-async def _bounded(response: aiohttp.ClientResponse) -> bytes | None:
-    """The body, or None when it is longer than a reply may be."""
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > _LONGEST_BODY:
-            return None
-    return bytes(body)
+        except ConnectionError as error:
+            return None, str(error)
+        return response.status, f"HTTP {response.status}"
 
 
 def _pause_s(number: int, asked_s: float | None) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from stages.shared.errors import IntegrityError
+from stages.shared.errors import ConflictError, IntegrityError
 
 Row = dict[str, Any]
 CHUNK = 1 << 22
@@ -44,6 +44,15 @@ class Journal:
     def size(self) -> int:
         """Bytes heard of so far."""
         return self._read
+
+    def hold(self) -> None:
+        """Keep other processes that want the same from the file until it is closed. Raises ConflictError."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConflictError(
+                f"{self._path} is in use: the same is under way in another process; wait for it"
+            ) from error
 
     def append(self, row: Row) -> None:
         """Write one row; only while `locked` holds the folder."""

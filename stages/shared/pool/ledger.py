@@ -30,6 +30,8 @@ from stages.shared.pool.money import Tariff, dollars, picos
 
 FOLDER = "ledger"
 SYNC_S = 0.2
+PAGE = 1 << 24
+"""Bytes of a journal that nothing finishes, since those who write it only answer questions."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Hold:
         """
         tokens = attempt.reply.prompt_tokens, attempt.reply.completion_tokens
         cost = self.tariff.cost(*tokens) if attempt.certain else None
-        self.settled = {"end": self.begin["begin"], "cost": cost, "at": _now(), "reply": vars(reply)}
+        self.settled = {"end": self.begin["begin"], "cost": cost, "at": _now(), "reply": reply.row()}
         if attempt.served:
             self.settled["served"] = attempt.served
 
@@ -82,7 +84,8 @@ class Ledger:
     journal that was tampered with.
     """
 
-    def __init__(self, place: Place, budget: Budget) -> None:
+    def __init__(self, place: Place, budget: Budget, *, alone: bool = False) -> None:
+        """`alone` raises ConflictError where another process that wants to be has the same journal open."""
         self._place = place
         self._limits = {name: picos(usd) for name, usd in budget if usd is not None}
         self._account = Account(place.stage)
@@ -95,12 +98,14 @@ class Ledger:
         self._number, self._writer = 0, uuid.uuid4().hex[:8]
         self._due = False
         self._closing = threading.Lock()
-        self.reused = 0
+        self.reused = self.reroutes = 0
         place.folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(place.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         with locked(self._lock):
             self._path = _unfinished(place)
             self._journal: Journal | None = Journal(self._path, self._hear)
+            if alone:
+                self._journal.hold()
             self._journal.catch_up()
         self._others: dict[Path, Journal] = {}
 
@@ -110,8 +115,7 @@ class Ledger:
         if found is None:
             return None
         self.reused += 1
-        row = self._open.at(*found)["reply"]
-        return Reply(**{**row, "outcome": Outcome(row["outcome"])})
+        return Reply.of(self._open.at(*found)["reply"])
 
     def key(self, call: str) -> str | None:
         """What a provider was told to know a call by whose answer it may have charged for, and which never arrived.
@@ -154,12 +158,20 @@ class Ledger:
                 future.set_result(None)
         self._waiting.clear()
 
+    def rerouted(self, asked: str, answered: str, why: Outcome) -> None:
+        """Write down that one candidate answered in place of another; what both cost is in rows of their own."""
+        row = {"rerouted": asked, "to": answered, "why": why, "run": self._place.run, "at": _now()}
+        with locked(self._lock):
+            self._open.append(row)
+        self._sync_soon()
+
     def told(self) -> str:
         """What this run of the stage came to, for a person."""
         known = self._account.sums["stage", self._place.stage]
         held = f", at most {dollars(known.held)} more for calls that broke off" if known.held else ""
         reused = f"; {self.reused} answers used again" if self.reused else ""
-        return f"{dollars(known.spent)} paid to candidates{held}{reused}"
+        rerouted = f"; {self.reroutes} calls answered by another candidate than was asked" if self.reroutes else ""
+        return f"{dollars(known.spent)} paid to candidates{held}{reused}{rerouted}"
 
     @property
     def spent(self) -> int:
@@ -171,9 +183,17 @@ class Ledger:
         """Picos held back in this stage."""
         return self._account.sums["stage", self._place.stage].held
 
+    def turn_page(self) -> None:
+        """Let those who open this ledger from now on begin another file, where this one has grown to `PAGE` bytes."""
+        with locked(self._lock):
+            self._open.catch_up()
+            if self._open.size >= PAGE:
+                self._open.append({"finished": _now()})
+
     def finish(self) -> None:
         """Write that nothing follows; see `finish_ledger`. A stage that paid for nothing leaves no journal."""
         with locked(self._lock):
+            self._open.catch_up()
             if self._open.size:
                 self._open.append({"finished": _now()})
             else:
@@ -224,6 +244,8 @@ class Ledger:
                 self._settle(call, key, charged=row["cost"] > 0 or _is_answer(row))
             if call and row["at"] >= self._place.since and _is_answer(row):
                 self._answers[call] = place, length
+        elif "rerouted" in row:
+            self.reroutes += 1
 
     def _settle(self, call: str, key: str, charged: bool) -> None:
         """Forget a key once no attempt under it may have been charged that is not in the books."""
@@ -267,9 +289,9 @@ class Ledger:
 
 
 @contextmanager
-def open_ledger(place: Place, budget: Budget) -> Iterator[Ledger]:
-    """The ledger of a stage, closed after the block."""
-    ledger = Ledger(place, budget)
+def open_ledger(place: Place, budget: Budget, *, alone: bool = False) -> Iterator[Ledger]:
+    """The ledger of a stage, closed after the block. Raises as `Ledger` does."""
+    ledger = Ledger(place, budget, alone=alone)
     try:
         yield ledger
     finally:

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from stages.shared.errors import ConfigurationError, PipelineError
 from stages.shared.finding import Finding
 from stages.shared.params import PoolParams, WorldParams
 from stages.shared.pool.candidate import Candidate
-from stages.shared.pool.endpoint import Resolver, authorization, proxy_for, url, where
+from stages.shared.pool.endpoint import authorization, where
 from stages.shared.pool.money import tariff
 from stages.shared.pool.serving import serve
+from stages.shared.pool.wire import Wire
 
 PATIENCE_S = 10.0
 LONGEST_LIST = 1 << 23
@@ -60,43 +59,27 @@ def key(name: str, candidate: Candidate) -> Finding:
 async def reach(candidates: Sequence[Candidate], patience_s: float = PATIENCE_S) -> tuple[Finding, ...]:
     """Ask every endpoint for its models, all at once and once each; never raises for what one does."""
     endpoints = {(item.base_url, item.key_env): item for item in candidates}
-    timeout = aiohttp.ClientTimeout(total=patience_s)
-    reached = aiohttp.TCPConnector(resolver=Resolver(candidates))
-    async with aiohttp.ClientSession(
-        timeout=timeout, connector=reached, cookie_jar=aiohttp.DummyCookieJar()
-    ) as session:
-        answers = await asyncio.gather(*(_list(session, item, patience_s) for item in endpoints.values()))
+    wire = Wire(candidates)
+    try:
+        answers = await asyncio.gather(*(_list(wire, item, patience_s) for item in endpoints.values()))
+    finally:
+        await wire.close()
     known = dict(zip(endpoints, answers, strict=True))
     return tuple(_judge(item, known[item.base_url, item.key_env]) for item in candidates)
 
 
-async def _list(
-    session: aiohttp.ClientSession, candidate: Candidate, patience_s: float
-) -> Listing | ConfigurationError:
+async def _list(wire: Wire, candidate: Candidate, patience_s: float) -> Listing | ConfigurationError:
     """The models of an endpoint, or what hinders a call to it."""
     began = time.perf_counter()
     try:
-        address, headers, proxy = url(candidate, "models"), authorization(candidate), proxy_for(candidate)
-        async with session.get(address, headers=headers, proxy=proxy, allow_redirects=False) as response:
-            body = await _body(response)
-            return _read(response.status, body, candidate, time.perf_counter() - began)
+        response = await wire.models(candidate, patience_s, LONGEST_LIST)
+        return _read(response.status, response.body or b"", candidate, time.perf_counter() - began)
     except ConfigurationError as error:
         return error
     except TimeoutError:
         return ConfigurationError(f"{where(candidate)} says nothing within {patience_s:g} s; see that it is up")
-    except (aiohttp.ClientError, OSError) as error:
-        kind = type(error).__name__
-        return ConfigurationError(f"{where(candidate)} does not answer ({kind}); see that it is up and base_url right")
-
-
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    """As much of it as a list of models may be."""
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > LONGEST_LIST:
-            break
-    return bytes(body)
+    except ConnectionError as error:
+        return ConfigurationError(f"{where(candidate)} does not answer ({error}); see that it is up and base_url right")
 
 
 def _read(status: int, body: bytes, candidate: Candidate, latency_s: float) -> Listing | ConfigurationError:

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stages.shared.errors import ConfigurationError, TransientError
 from stages.shared.files import write_json
-from stages.shared.params import ApiPool, PoolParams, SandboxPool, WorldParams
+from stages.shared.params import ApiCandidate, ApiPool, Expert, LocalModel, PoolParams, SandboxPool, WorldParams
 from stages.shared.pool.candidate import Candidate
 
 START_S = 20.0
@@ -33,6 +33,7 @@ def serve(pool: PoolParams, world: WorldParams, state: Path) -> Iterator[tuple[C
     Raises ConfigurationError for a pool that cannot be served, TransientError when a server does not come up.
     """
     _check_names(pool)
+    _check_fallback(pool)
     if pool.kind == "sandbox":
         with _sandbox(pool, world, state) as candidates:
             yield candidates
@@ -60,6 +61,7 @@ def api_candidates(pool: ApiPool) -> tuple[Candidate, ...]:
             answers_as=item.answers_as,
             private=item.private,
             headers=tuple(item.headers.items()),
+            http2=item.http2,
         )
         for item in pool.candidates
     )
@@ -81,9 +83,23 @@ def sandbox_candidates(pool: SandboxPool, base_url: str) -> tuple[Candidate, ...
     )
 
 
+def _items(pool: PoolParams) -> Sequence[Expert | LocalModel | ApiCandidate]:
+    return pool.experts if pool.kind == "sandbox" else pool.models if pool.kind == "local" else pool.candidates
+
+
+def _check_fallback(pool: PoolParams) -> None:
+    """Refuse to reroute from or to nobody, and from a candidate to itself."""
+    names, graph = {item.name for item in _items(pool)}, pool.limits.fallback.graph
+    for name, others in graph.items():
+        unknown = sorted({name, *others} - names)
+        if unknown or name in others:
+            wrong = f"names {unknown[0]}, which the pool lacks" if unknown else "lets it answer in its own place"
+            raise ConfigurationError(f"pool.limits.fallback.graph, {name}: {wrong}; it has {', '.join(sorted(names))}")
+
+
 def _check_names(pool: PoolParams) -> None:
     """Refuse two candidates of one name, and a pool with nothing to learn on."""
-    items = pool.experts if pool.kind == "sandbox" else pool.models if pool.kind == "local" else pool.candidates
+    items = _items(pool)
     names = [item.name for item in items]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -15,7 +15,7 @@ from stages.shared.episode.prompt import chat_ids
 from stages.shared.episode.types import Episode, Generate, Generation
 from stages.shared.params import PoolLimits
 from stages.shared.policy import load_tokenizer
-from stages.shared.pool.client import HttpPool
+from stages.shared.pool.fallback import open_pool
 from stages.shared.pool.ledger import Ledger
 from stages.train.ppo.columns import parse_roster
 from stages.train.ppo.exchange import ExchangeClient
@@ -95,7 +95,7 @@ class EpisodeWorker(AgentLoopWorker):
         self._descriptors = {descriptor.name: descriptor for descriptor in self._job.descriptors}
         ledger = Ledger(self._job.ledger, self._job.limits.budget)
         limits = share(self._job.limits, self.rollout_config.agent.num_workers)
-        self._pool = HttpPool(self._job.candidates, limits, ledger)
+        self._pool = open_pool(self._job.candidates, limits, ledger, "train")
         in_batches = self.rollout_config.name == ROLLOUT
         self._server: LlmServer = ExchangeClient(self._find_server) if in_batches else self.llm_client
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,13 +16,14 @@ import pytest
 import yaml
 
 from stages.profile.__main__ import main
-from stages.profile.journal import FILE
 from stages.profile.records import SCHEMA
 from stages.shared.artifacts import verify_manifest, write_manifest
 from stages.shared.entry import Workspace
 from stages.shared.episode.roster import read_descriptors
-from stages.shared.errors import IntegrityError, TransientError
+from stages.shared.errors import ConflictError, IntegrityError, TransientError
 from stages.shared.params import Params, WorldParams
+from stages.shared.pool.ledger import FOLDER, Place, open_ledger
+from stages.shared.pool.setting import setting
 from stages.shared.questions import Question, SubQuestion, write_questions
 from stages.shared.sandbox.language import draw_wording, phrase, phrase_parts
 from stages.shared.sandbox.world import Ask, World
@@ -91,23 +93,27 @@ def test_a_second_measurement_says_the_same_to_the_byte(workspace: Workspace, ma
     main(make_params(), workspace)
 
     assert files() == first
-    assert not list(workspace.runs("profile").iterdir())
 
 
-def test_a_run_that_is_killed_goes_on_where_it_stopped(workspace: Workspace, make_params) -> None:
-    write_params(workspace, slow(make_params))
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_a_run_that_is_killed_goes_on_where_it_stopped_and_pays_for_no_answer_twice(
+    workspace: Workspace, make_params, temperature: float
+) -> None:
+    write_params(workspace, slow(make_params, temperature))
     process = start(workspace)
     kept = wait_for_replies(workspace, 10)
     process.kill()
     process.wait(10)
 
-    write_params(workspace, make_params())
+    write_params(workspace, slow(make_params, temperature, time_scale=0.0))
     again = start(workspace)
     _, stderr = again.communicate(timeout=60)
 
     assert again.returncode == 0, stderr
-    reused = next(line for line in stderr.splitlines() if "used again" in line)
-    assert int(reused.split()[1]) >= kept >= 10
+    told = next(line for line in stderr.splitlines() if "answers used again" in line)
+    assert int(told.split("; ")[-1].split()[0]) >= kept >= 10
+    answered = Counter(call for call, reply in paid(workspace) if reply["outcome"] == "answered")
+    assert set(answered.values()) == {1}
 
 
 def test_ctrl_c_says_that_nothing_is_lost(workspace: Workspace, make_params) -> None:
@@ -123,9 +129,17 @@ def test_ctrl_c_says_that_nothing_is_lost(workspace: Workspace, make_params) -> 
     assert not workspace.artifacts("profile").exists()
 
 
-def slow(make_params) -> Params:
+def test_two_profiles_of_the_same_candidates_do_not_pay_for_the_same_answers(workspace: Workspace, make_params) -> None:
+    params = make_params()
+    place = Place(workspace.runs(FOLDER), "profile", setting(params.pool, params.world))
+    with open_ledger(place, params.pool.limits.budget, alone=True), pytest.raises(ConflictError, match="wait for it"):
+        main(params, workspace)
+
+
+def slow(make_params, temperature: float = 0.0, time_scale: float = 0.25) -> Params:
     pool = make_params().pool.model_dump(mode="json")
-    return make_params(pool={**pool, "time_scale": 0.25, "limits": {"concurrency": 6}})
+    limits = {"concurrency": 6, "temperature": temperature}
+    return make_params(pool={**pool, "time_scale": time_scale, "limits": limits})
 
 
 def write_params(workspace: Workspace, params: Params) -> None:
@@ -138,10 +152,18 @@ def start(workspace: Workspace) -> subprocess.Popen[str]:
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
 
 
+def paid(workspace: Workspace) -> list[tuple[str, dict[str, object]]]:
+    """What was asked, digested, and what came back, of every attempt that ended."""
+    lines = (path.read_text().split("\n")[:-1] for path in workspace.runs(FOLDER).glob("*.jsonl"))
+    rows = [json.loads(line) for each in lines for line in each]
+    calls = {row["begin"]: row["call"] for row in rows if "begin" in row}
+    return [(calls[row["end"]], row["reply"]) for row in rows if "end" in row]
+
+
 def wait_for_replies(workspace: Workspace, count: int) -> int:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        kept = sum(path.read_text().count("\n") for path in workspace.runs("profile").glob(f"*/{FILE}"))
+        kept = sum(reply["outcome"] == "answered" for _, reply in paid(workspace))
         if kept >= count:
             return kept
         time.sleep(0.02)

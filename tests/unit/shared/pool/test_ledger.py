@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.shared.errors import BudgetError, IntegrityError
+from stages.shared.errors import BudgetError, ConflictError, IntegrityError
 from stages.shared.params import Budget
 from stages.shared.pool import ledger
 from stages.shared.pool.attempt import Attempt, again
@@ -95,6 +95,15 @@ def test_a_stage_that_paid_for_nothing_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.jsonl")) == []
 
 
+def test_who_wants_the_journal_alone_has_it_alone(tmp_path: Path) -> None:
+    with open_ledger(place(tmp_path), Budget(), alone=True):
+        with pytest.raises(ConflictError, match="wait for it"), open_ledger(place(tmp_path), Budget(), alone=True):
+            pass
+        finish_ledger(place(tmp_path))
+    with open_ledger(place(tmp_path), Budget(), alone=True):
+        pass
+
+
 def test_a_ledger_that_outlives_its_event_loop_syncs_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -137,7 +146,7 @@ async def test_a_call_that_may_not_fit_is_not_made(tmp_path: Path, scope: str) -
         await pay(ledger, "one")
         await pay(ledger, "lost", None)
         await pay(ledger, "two")
-        with pytest.raises(BudgetError, match=rf"budget\.{scope} is .* is spent, .* raise it and run again"):
+        with pytest.raises(BudgetError, match=rf"budget\.{scope} .* is spent, .* raise it and run again"):
             await pay(ledger, "three")
         assert ledger.spent == 2 * COST
     assert len(rows(tmp_path)) == 5
