@@ -7,7 +7,7 @@ import signal
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.table import Table
@@ -15,10 +15,23 @@ from rich.table import Table
 import flows.commands_evaluation
 import flows.commands_releases
 import flows.commands_retrain
+import flows.commands_server
 import flows.commands_training
-import flows.commands_watch  # noqa: F401  (the five register their commands)
-from flows.command import JsonOption, app, command, console, enter_root, run_module, show_stages
+import flows.commands_watch  # noqa: F401  (the six register their commands)
+from flows.command import (
+    BudgetOption,
+    HoursOption,
+    JsonOption,
+    app,
+    check_limits,
+    command,
+    console,
+    enter_root,
+    run_module,
+    show_stages,
+)
 from stages.shared.errors import ConfigurationError
+from stages.shared.params import load_params
 
 if TYPE_CHECKING:
     from flows.estimate import Expected
@@ -47,6 +60,8 @@ def run(
     only: Annotated[str | None, typer.Option(help="Run this stage alone.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run even what is current.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Evaluate with new replies of the candidates.")] = False,
+    budget: BudgetOption = None,
+    hours: HoursOption = None,
 ) -> None:
     """Run what is out of date, and go on where a run stopped.
 
@@ -56,6 +71,7 @@ def run(
     from flows import dvc
     from flows.server import prepare
 
+    check_limits(budget, hours)
     root = enter_root()
     stages = dvc.plan(root, fresh=fresh)
     _check_stage(only, [item.stage for item in stages])
@@ -64,20 +80,29 @@ def run(
         console.print(f"Nothing to run: {only or 'every stage'} is up to date with its code, data and parameters.")
         return
     prepare(root)
-    _run(only, force, fresh, [only] if only else [item.stage for item in stages], stale)
+    given = {"stage": only or "all", "force": force, "fresh": fresh, "budget": budget, "hours": hours}
+    _run(given, [only] if only else [item.stage for item in stages], stale)
     _show_metrics(root)
 
 
 @command
-def plan(as_json: JsonOption = False) -> None:
+def plan(
+    questions: Annotated[int | None, typer.Option(min=1, help="Extrapolate to so many test questions.")] = None,
+    candidates: Annotated[int | None, typer.Option(min=1, help="Extrapolate to so many candidates.")] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Say what would run and why, what it would take, and run nothing.
 
-    Calls to candidates, dollars and minutes are the last run's, times what the parameters change of its size.
+    Calls to candidates, dollars and minutes are the last run's, times what the parameters change of its size; with
+    --questions or --candidates, times what a run of that size would be.
     """
     from flows import dvc
     from flows.estimate import expect
 
     root = enter_root()
+    if questions or candidates:
+        _show_larger(root, questions, candidates, as_json)
+        return
     stages = dvc.plan(root)
     expected = {item.stage: expect(root, item.stage) for item in stages if item.stale}
     if as_json:
@@ -136,26 +161,6 @@ def metrics(as_json: JsonOption = False) -> None:
 
 
 @command
-def up(port: Annotated[int, typer.Option(help="Of Prefect's server, on loopback.")] = 4200) -> None:
-    """Start and schedule runs in Prefect's UI, here.
-
-    A server on this machine's loopback, from where `retrain` (a branch to review) and `pipeline` (in place) can be run
-    and scheduled, one run at a time.
-    """
-    from flows.server import prepare, serve
-
-    root = enter_root()
-    prepare(root, quiet=False)
-    console.print("Starting Prefect's server ...")
-    with serve(root, port) as url:
-        from flows.deployment import serve_flows
-
-        page = f"{url.removesuffix('/api')}/deployments"
-        console.print(f"Open {page} and run retrain/pointsman or pipeline/pointsman. Ctrl-C ends it.", soft_wrap=True)
-        serve_flows()
-
-
-@command
 def ask(
     question: str,
     release: Annotated[
@@ -168,11 +173,30 @@ def ask(
     run_module("stages.publish.ask", *options, "--", question)
 
 
+def _show_larger(root: Path, questions: int | None, candidates: int | None, as_json: bool) -> None:
+    from flows.estimate import SIMULATED, candidates_of, describe
+    from flows.extrapolation import SETS, extrapolate, measured_memory
+
+    params = load_params()
+    questions = questions or SETS * params.ingest.sizes.test
+    candidates = candidates or round(candidates_of(params.model_dump()))
+    found, memory = extrapolate(root, questions, candidates), measured_memory(root)
+    if as_json:
+        print(json.dumps({"stages": [asdict(each) for each in found], "memory": memory}, indent=2))
+        return
+    console.print(f"{questions:,} test questions, {candidates} candidates, else as params.yaml:", highlight=False)
+    for each in found:
+        said = describe(each.found) or "not known: no figures of an earlier run"
+        console.print(f"{each.stage:<10}{said} ({each.why})", markup=False, highlight=False, soft_wrap=True)
+    for row in memory:
+        console.print(f"memory    {row['name']}: {row['ours']:,.0f} MiB, measured", highlight=False, soft_wrap=True)
+    if params.pool.kind in SIMULATED:
+        console.print("The dollars are simulated.", highlight=False)
+
+
 def _told(expected: dict[str, Expected]) -> str:
     """What a run would come to, in a sentence."""
     from flows.estimate import SIMULATED, describe, total
-    from stages.shared.params import load_params
-
     unknown = [stage for stage, each in expected.items() if None in (each.calls, each.usd, each.seconds)]
     rest = f"; not known of {', '.join(unknown)}, without figures of an earlier run" if unknown else ""
     simulated = "; the dollars are simulated" if load_params().pool.kind in SIMULATED else ""
@@ -184,17 +208,17 @@ def _check_stage(name: str | None, known: list[str]) -> None:
         raise ConfigurationError(f"no stage is called {name!r}; there are: {', '.join(known)}")
 
 
-def _run(only: str | None, force: bool, fresh: bool, stages: list[str], stale: list[str]) -> None:
+def _run(given: dict[str, Any], stages: list[str], stale: list[str]) -> None:
     from flows.display import make_display
     from flows.server import starting
 
     console.print(f"To run: {', '.join(stale)}.", highlight=False)
     with console.status("Starting Prefect ..."):
-        from flows.pipeline import ALL, pipeline
+        from flows.pipeline import pipeline
         from flows.reporter import watched_by
 
     with starting(), make_display(console, stages, stale) as display, watched_by(display):
-        pipeline(stage=only or ALL, force=force, fresh=fresh)
+        pipeline(**given)
 
 
 def _show_metrics(root: Path) -> bool:

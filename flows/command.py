@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
 import typer
 from rich.console import Console
 
-from stages.shared.errors import PipelineError
+from stages.shared.errors import ConfigurationError, PipelineError
 
 if TYPE_CHECKING:
     from flows.dvc import StageStatus
@@ -32,6 +33,17 @@ app = typer.Typer(
 )
 console = Console()
 JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+BudgetOption = Annotated[
+    float | None, typer.Option(metavar="USD", help="Stop before candidates cost more; what is done is kept.")
+]
+HoursOption = Annotated[float | None, typer.Option(metavar="HOURS", help="Stop then; what is done is kept.")]
+
+
+def check_limits(budget: float | None, hours: float | None) -> None:
+    """Raises ConfigurationError for amounts that are not above 0."""
+    for name, value in (("--budget", budget), ("--hours", hours)):
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigurationError(f"{name} is {value}; give a number above 0")
 
 
 def command(work: Callable[P, None]) -> Callable[P, None]:

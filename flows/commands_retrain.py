@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from flows.command import JsonOption, command, console, enter_root, show_stages
+from flows.command import BudgetOption, HoursOption, JsonOption, check_limits, command, console, enter_root, show_stages
 
 
 @command
@@ -22,6 +22,8 @@ def retrain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why, and run nothing.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the work folder of a success.")] = False,
     folder: Annotated[str, typer.Option(help="Work below this folder; default: .pointsman/retrains.")] = "",
+    budget: BudgetOption = None,
+    hours: HoursOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Retrain in a clone, and offer the result as a branch.
@@ -32,13 +34,15 @@ def retrain(
     """
     from flows.settings import parse_settings
 
+    check_limits(budget, hours)
     values, root = parse_settings(settings or []), enter_root()
     shown = Console(stderr=True) if as_json else console
     _warn_uncommitted(root, shown)
     if dry_run:
         _show_plan(root, values, base, folder, as_json)
         return
-    found = _run(root, shown, {"settings": values, "base": base, "keep": keep, "folder": folder})
+    given = {"settings": values, "base": base, "keep": keep, "folder": folder, "budget": budget, "hours": hours}
+    found = _run(root, shown, given)
     if as_json:
         print(json.dumps(found, indent=2))
         return

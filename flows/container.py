@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import shutil
@@ -15,6 +14,7 @@ from typing import Literal
 from flows.needs import Needs
 from stages.shared.errors import BudgetError, ConfigurationError
 from stages.shared.params.stage import StageParams
+from stages.shared.processes import die_with_parent
 
 Engine = Literal["podman", "docker"]
 ENGINE_FAILED = (125, 126, 127)
@@ -24,7 +24,6 @@ NOBODY = 10001
 NOT_ITS_OWN = ("prefect", "retrains", "sweeps")
 """What else there is under .pointsman, which stays with root."""
 SHARED_MEMORY = "2g"
-PR_SET_PDEATHSIG = 1
 
 
 def run_in_container(engine: Engine, stage: str, needs: Needs, limits: StageParams, root: Path) -> int:
@@ -111,7 +110,7 @@ def _give(folder: Path) -> None:
 def _wait(command: Sequence[str]) -> int:
     """Run it until it ends; what interrupts the launcher, its death too, reaches the stage as SIGTERM, once each."""
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_parent
+        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
     ) as process:
         while True:
             try:
@@ -119,6 +118,3 @@ def _wait(command: Sequence[str]) -> int:
             except KeyboardInterrupt:
                 process.send_signal(signal.SIGTERM)
 
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

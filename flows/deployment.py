@@ -1,42 +1,78 @@
-"""The deployments that `pointsman up` serves, `NAME/pointsman` each: retrain, pipeline (in place), watch."""
+"""The deployments of infra/prefect.yaml on a Prefect server, `NAME/pointsman` each, for a work pool of any kind."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
-from prefect import Flow, serve
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.schedules import CronSchedule
-from prefect.deployments.runner import RunnerDeployment
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 from prefect.exceptions import ObjectNotFound
 
-from flows.pipeline import pipeline
-from flows.retrain import retrain
-from flows.watch import watch
+from flows.pool import Kind, make_pool
+from flows.process import environment
+from stages.shared.errors import ConfigurationError
+from stages.shared.files import write_text
+from stages.shared.params import load_params
 
 NAME = "pointsman"
-MONDAYS_AT_THREE = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 3 * * 1", timezone="UTC"), active=False)
-
-EVERY_NIGHT = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 2 * * *", timezone="UTC"), active=False)
+FILE = Path("infra") / "prefect.yaml"
 
 
-def serve_flows() -> None:
-    """Run what is asked for in Prefect's UI or by its schedules, one run at a time, until interrupted."""
-    served = []
-    for flow, at_first in ((retrain, [MONDAYS_AT_THREE]), (pipeline, []), (watch, [EVERY_NIGHT])):
-        made = flow.to_deployment(NAME, schedules=kept_schedules(flow, at_first))
-        assert isinstance(made, RunnerDeployment)
-        served.append(made)
-    serve(*served, limit=1, pause_on_shutdown=False, print_starting_message=False)
+def deploy(root: Path, pool: str, kind: Kind, limit: int, *, reset: bool = False) -> list[str]:
+    """Make the pool and every deployment of it; their names.
 
-
-def kept_schedules(flow: Flow[..., Any], at_first: list[DeploymentScheduleCreate]) -> list[DeploymentScheduleCreate]:
-    """The schedules that were set in the UI before: to serve a flow without naming them would delete them."""
+    Schedules that were set in the UI stand, unless `reset` takes those of the file. Raises ConfigurationError for a
+    checkout without that file, a pool that cannot be made, and where Prefect refuses a deployment.
+    """
+    path = root / FILE
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: no such file; it names the deployments")
+    wanted: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     with get_client(sync_client=True) as client:
-        try:
-            known = client.read_deployment_by_name(f"{flow.name}/{NAME}").schedules
-        except ObjectNotFound:
-            return at_first
-    fields = {"schedule", "active", "max_scheduled_runs", "parameters", "slug"}
-    return [DeploymentScheduleCreate.model_validate(item.model_dump(include=fields)) for item in known]
+        make_pool(client, pool, kind, limit, root, load_params(root / "params.yaml"))
+        for deployment in wanted["deployments"]:
+            deployment["work_pool"] = {"name": pool}
+            if not reset:
+                deployment["schedules"] = kept(client, deployment)
+    rendered = root / ".pointsman" / "prefect" / "deployments.yaml"
+    write_text(rendered, yaml.safe_dump(wanted, sort_keys=False))
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(rendered)]
+    env = environment() | {"PYTHONPATH": str(root)}
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ConfigurationError(f"Prefect refuses {FILE}:\n{(done.stdout + done.stderr).strip()[-2000:]}")
+    return [f"{_flow(deployment)}/{deployment['name']}" for deployment in wanted["deployments"]]
+
+
+def _flow(deployment: dict[str, Any]) -> str:
+    """The name of a deployment's flow: that of its function, with dashes."""
+    return str(deployment["entrypoint"]).rpartition(":")[2].replace("_", "-")
+
+
+def kept(client: SyncPrefectClient, deployment: dict[str, Any]) -> list[dict[str, Any]]:
+    """The schedules that were set in the UI before: to deploy without naming them would delete them."""
+    try:
+        known = client.read_deployment_by_name(f"{_flow(deployment)}/{deployment['name']}").schedules
+    except ObjectNotFound:
+        return list(deployment.get("schedules", []))
+    return [_written(schedule) for schedule in known]
+
+
+def _written(known: DeploymentSchedule) -> dict[str, Any]:
+    """A schedule as prefect.yaml has it."""
+    schedule = known.schedule
+    if isinstance(schedule, CronSchedule):
+        when: dict[str, Any] = {"cron": schedule.cron, "day_or": schedule.day_or}
+    elif isinstance(schedule, IntervalSchedule):
+        when = {"interval": schedule.interval.total_seconds(), "anchor_date": str(schedule.anchor_date)}
+    elif isinstance(schedule, RRuleSchedule):
+        when = {"rrule": schedule.rrule}
+    else:
+        raise ConfigurationError(f"a schedule of a kind that infra/prefect.yaml cannot hold: {schedule}")
+    rest = {"parameters": known.parameters, "slug": known.slug, "timezone": schedule.timezone}
+    return {**when, "active": known.active, **{key: value for key, value in rest.items() if value}}

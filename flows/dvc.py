@@ -149,10 +149,24 @@ def repro(
     stage is left. Raises the PipelineError that the stage left behind, ConflictError when another run holds the stage,
     and PipelineError with the last lines of output when the stage left no message.
     """
-    workspace = Workspace(root)
-    workspace.errors(stage).unlink(missing_ok=True)
     options = [*(["--force"] if force else []), *(["--pull"] if pull else [])]
     command = [*_dvc(), "repro", "--single-item", *options, stage]
+    return _result(stage, attend(root, stage, command, extra=extra, on_line=on_line, on_tick=on_tick, tick_s=tick_s))
+
+
+def attend(
+    root: Path,
+    stage: str,
+    command: Sequence[str],
+    *,
+    extra: Mapping[str, str] = MappingProxyType({}),
+    on_line: Callable[[str], None] = lambda line: None,
+    on_tick: Callable[[], None] = lambda: None,
+    tick_s: float = 0.5,
+) -> list[str]:
+    """Run what runs a stage, and return its lines; `repro` says what it raises, and what the callbacks get."""
+    workspace = Workspace(root)
+    workspace.errors(stage).unlink(missing_ok=True)
     lines: list[str] = []
     with running(command, root, extra) as process:
         for line in lines_of(process, tick_s):
@@ -164,7 +178,7 @@ def repro(
     on_tick()
     if process.returncode:
         raise _failure(workspace, stage, lines)
-    return _result(stage, lines)
+    return lines
 
 
 def call(root: Path, *arguments: str) -> str:

@@ -88,7 +88,9 @@ def describe(found: Expected | Figures) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
 def _paid(root: Path, stage: str) -> tuple[float, float] | None:
@@ -169,17 +171,18 @@ def _questions(raw: Mapping[str, Any]) -> float:
     return kept * len(found.train_on) + 7 * found.sizes.test
 
 
-def _candidates(raw: Mapping[str, Any]) -> float:
+def candidates_of(raw: Mapping[str, Any]) -> float:
+    """How many candidates parameters name."""
     pool = raw["pool"]
     return len(pool.get("experts") or pool.get("models") or pool.get("candidates") or ())
 
 
 def _profiled(raw: Mapping[str, Any]) -> float:
-    return ProfileParams.model_validate(raw["profile"]).questions * _candidates(raw)
+    return ProfileParams.model_validate(raw["profile"]).questions * candidates_of(raw)
 
 
 def _tested(raw: Mapping[str, Any]) -> float:
-    return IngestParams.model_validate(raw["ingest"]).sizes.test * _candidates(raw)
+    return IngestParams.model_validate(raw["ingest"]).sizes.test * candidates_of(raw)
 
 
 def _episodes(raw: Mapping[str, Any]) -> float:

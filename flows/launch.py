@@ -14,13 +14,15 @@ from flows.needs import family_of, needs_of
 from stages.shared.entry import run_stage
 from stages.shared.errors import ConfigurationError
 from stages.shared.params import Params
+from stages.shared.processes import die_with_parent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Become the stage's process, or run it in a container and return its exit code."""
+    """Become the stage's process, or run it in a container and return its exit code; it ends with DVC, if that dies."""
     parser = argparse.ArgumentParser(prog="python -m flows.launch", description="Run a stage where stage.runtime says.")
     parser.add_argument("stage")
     stage: str = parser.parse_args(argv).stage
+    die_with_parent()
     return run_stage(stage, lambda params, workspace: launch(stage, params, workspace.root), [])
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from uuid import UUID
 
+import httpx
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.exceptions import PrefectHTTPStatusError
 
 from stages.shared.errors import PipelineError
+from stages.shared.processes import die_with_parent
 from stages.shared.progress import Snapshot
 
 ARTIFACT_EVERY_S = 5.0
@@ -47,6 +52,7 @@ class StageProgress:
     def __init__(self, stage: str) -> None:
         self._id: UUID = create_progress_artifact(0.0, key=f"progress-{stage}", description=f"{stage}: starting")  # type: ignore[assignment]
         self._stage = stage
+        self._share = 0.0
         self._due = time.monotonic() + ARTIFACT_EVERY_S
 
     def show(self, snapshot: Snapshot | None) -> None:
@@ -55,11 +61,21 @@ class StageProgress:
             return
         self._due = time.monotonic() + ARTIFACT_EVERY_S
         share = min(100.0, 100.0 * snapshot.done / snapshot.total)
-        update_progress_artifact(self._id, share, description=f"{self._stage}: {snapshot}")
+        self._tell(share, str(snapshot))
 
     def done(self, result: str) -> None:
         """All of it."""
-        update_progress_artifact(self._id, 100.0, description=f"{self._stage}: {result}")
+        self._tell(100.0, result)
+
+    def failed(self, kind: str) -> None:
+        """As far as it came."""
+        self._tell(self._share, f"failed ({kind} error)")
+
+    def _tell(self, share: float, words: str) -> None:
+        """Where the server is away, the next one says it: no stage ends for the sake of its progress."""
+        self._share = share
+        with suppress(httpx.TransportError, PrefectHTTPStatusError):
+            update_progress_artifact(self._id, share, description=f"{self._stage}: {words}")
 
 
 class _NoStack(logging.Filter):
@@ -73,7 +89,14 @@ class _NoStack(logging.Filter):
         return True
 
 
-def hide_stacks() -> None:
+def begin_run() -> None:
+    """What every flow does first: a run that a worker started ends with it, and failures are told without our stack."""
+    if os.environ.get("PREFECT__FLOW_RUN_ID"):
+        die_with_parent()
+    _hide_stacks()
+
+
+def _hide_stacks() -> None:
     """Let Prefect log a PipelineError as its message alone; any other exception keeps its stack."""
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logger = logging.getLogger(name)

@@ -13,7 +13,10 @@ from stages.shared.params.stage import Family
 IMAGE, RUNS, REPLIES, STORE_HOME = "POINTSMAN_IMAGE", "POINTSMAN_RUNS", "POINTSMAN_REPLIES", "POINTSMAN_STORE_HOME"
 ASKING = ("profile", "train", "evaluate")
 """The stages that ask candidates."""
-ALWAYS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "POINTSMAN_THREADS", "POINTSMAN_RUN", "POINTSMAN_FRESH", REPLIES)
+ALWAYS = (
+    "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "POINTSMAN_THREADS", "POINTSMAN_RUN", "POINTSMAN_BUDGET", "POINTSMAN_FRESH",
+    REPLIES,
+)  # fmt: skip
 ON_THE_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE")
 PACKAGED = "package:"
 
@@ -41,7 +44,7 @@ def family_of(stage: str, params: Params) -> Family:
 
 def needs_of(stage: str, params: Params, root: Path, image: str) -> Needs:
     """What a stage needs to run in `image`. Its resume points are kept apart by image: another one starts anew."""
-    keys = tuple(name for name in _keys(stage, params) if os.environ.get(name))
+    keys = tuple(name for name in keys_of(stage, params) if os.environ.get(name))
     names = [*ALWAYS, *(ON_THE_NETWORK if needs_network(stage, params) else ())]
     names += ["POINTSMAN_COMMIT", STORE_HOME, params.publish.signing_key_env] if stage == "publish" else []
     names += ["HF_ENDPOINT"] if _uses_hub(stage, params) else []
@@ -69,7 +72,8 @@ def _uses_hub(stage: str, params: Params) -> bool:
     return questions or (stage == "train" and params.train.policy.kind == "hub")
 
 
-def _keys(stage: str, params: Params) -> Iterator[str]:
+def keys_of(stage: str, params: Params) -> Iterator[str]:
+    """The names of the variables whose secrets a stage may need."""
     if stage in ASKING and params.pool.kind == "api":
         yield from sorted({item.key_env for item in params.pool.candidates if item.key_env})
     if stage == "publish" and params.publish.endpoint is not None:

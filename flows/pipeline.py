@@ -4,6 +4,7 @@ Annotations are evaluated here: in the process of a served run, Prefect cannot r
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +14,12 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows import dvc
-from flows.log import hide_stacks
+from flows.limits import Hours, Usd
+from flows.log import begin_run
 from flows.report import Outcome, read_metrics, summary
-from flows.stage_task import Place, run_stages, say_plan
+from flows.reports import keep_reports, release_told
+from flows.secrets import lend_secrets
+from flows.stage_task import Place, deadline_in, run_stages, say_plan
 from stages.shared.entry import FRESH
 from stages.shared.errors import ConfigurationError, PipelineError
 from stages.shared.params import load_params
@@ -33,6 +37,8 @@ A run that failed or was cancelled goes on where it stopped: run it again. One r
 - **stage**: one stage alone, or `all` that are out of date.
 - **force**: run even what is up to date.
 - **fresh**: evaluate with new replies of the candidates, even where the evaluation is up to date.
+- **budget**: what candidates may cost in this run, USD. It stops before it would cost more.
+- **hours**: after which the run stops.
 
 While it runs, *Logs* tells what each stage does, and *Artifacts* how far it is.
 
@@ -60,6 +66,8 @@ def pipeline(
     stage: Annotated[str, Field(json_schema_extra={"enum": [ALL, *STAGES]})] = ALL,
     force: bool = False,
     fresh: bool = False,
+    budget: Usd | None = None,
+    hours: Hours | None = None,
 ) -> dict[str, str]:
     """Bring the pipeline up to date: questions, profiles, a trained router, its evaluation, a release.
 
@@ -67,14 +75,19 @@ def pipeline(
         stage: One stage alone, or all that are out of date.
         force: Run even what is up to date.
         fresh: Evaluate with new replies of the candidates, even where the evaluation is up to date.
+        budget: What candidates may cost in this run, USD.
+        hours: After which the run stops, to be gone on with.
 
     """
-    hide_stacks()
+    begin_run()
     root = dvc.find_root(Path.cwd())
+    lend_secrets(root)
     load_params(root / "params.yaml")
     outcomes = chosen(root, stage, force, fresh)
     say_plan(outcomes)
-    place = Place(root, environment={FRESH: str(time.time())}, forced=(dvc.REPLAYING,)) if fresh else Place(root)
+    place = Place(root, deadline=deadline_in(hours), budget=budget)
+    if fresh:
+        place = replace(place, environment={FRESH: str(time.time())}, forced=(dvc.REPLAYING,))
     try:
         run_stages(outcomes, place, force=force)
     except PipelineError as error:
@@ -104,5 +117,6 @@ def _publish_summary(root: Path, outcomes: list[Outcome], error: PipelineError |
         profile=load_params(root / "params.yaml").profile_name,
         revision=dvc.revision(root),
         error=str(error) if error else None,
+        notes=[] if error else [*keep_reports(root, root, "pipeline"), *release_told(root)],
     )
     create_markdown_artifact(text, key="pipeline", description=text.splitlines()[0].lstrip("# "))

@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
+from stages.shared.processes import die_with_parent, end
+
 STOP_SECONDS = {signal.SIGINT: 30.0, signal.SIGTERM: 10.0, signal.SIGKILL: 5.0}
+CHECKOUT = "POINTSMAN_CHECKOUT"
+"""The environment variable that tells a worker which checkout it works in."""
 FORGE_TOKEN = "POINTSMAN_FORGE_TOKEN"
 """The environment variable with the token that opens pull requests."""
 
@@ -34,36 +37,16 @@ def environment() -> dict[str, str]:
 def running(
     command: Sequence[str], root: Path, extra: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a command in a session of its own; no process of its group is left when the block ends."""
+    """Run a command in a session of its own; no process of its group is left when the block ends, or this process."""
     process = subprocess.Popen(
         command, cwd=root, env=environment() | dict(extra), start_new_session=True, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
+        preexec_fn=die_with_parent,
     )  # fmt: skip
     try:
         yield process
     finally:
-        _stop(process)
-
-
-def _stop(process: subprocess.Popen[str]) -> None:
-    """End the whole process group: asked to first, then told to, then forced to; a second Ctrl-C skips the asking."""
-    for number, seconds in STOP_SECONDS.items():
-        with suppress(ProcessLookupError, PermissionError, KeyboardInterrupt):
-            os.killpg(process.pid, number)
-            if _group_ends(process, seconds):
-                return
-
-
-def _group_ends(process: subprocess.Popen[str], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        process.poll()
-        try:
-            os.killpg(process.pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    return False
+        end(process, STOP_SECONDS)
 
 
 def lines_of(process: subprocess.Popen[str], tick_s: float) -> Iterator[str | None]:

@@ -13,7 +13,7 @@ from prefect.input import RunInput
 from pydantic import Field, field_validator
 
 from flows import dvc, journal
-from flows.log import hide_stacks
+from flows.log import begin_run
 from flows.manage import manage
 
 WAIT_SECONDS = 7 * 24 * 3600
@@ -63,7 +63,7 @@ def promote(release: str = "latest", channel: str = "production") -> dict[str, A
         channel: The channel that shall serve it.
 
     """
-    hide_stacks()
+    begin_run()
     root = dvc.find_root(Path.cwd())
     found = manage(root, "promote", release, "--to", channel, "--dry-run", may_fail=True)
     create_markdown_artifact(evidence_table(found), key="promotion", description=f"{release} to {channel}")
@@ -78,7 +78,7 @@ def promote(release: str = "latest", channel: str = "production") -> dict[str, A
 @flow(name="rollback", flow_run_name="{channel}", validate_parameters=True)
 def rollback(channel: str = "production") -> dict[str, Any]:
     """Wait for approval, and take the newest promotion of a channel back."""
-    hide_stacks()
+    begin_run()
     root = dvc.find_root(Path.cwd())
     newest = manage(root, "history", channel)[0]
     served = f"`{newest['digest'][:16]}` since {newest['time']}, by {newest['actor']}: {newest['reason']}"

@@ -15,11 +15,14 @@ from flows import dvc
 from flows.base import Base, find_base
 from flows.drift import with_mark
 from flows.forge import FILE, read_forge
-from flows.log import hide_stacks
+from flows.limits import Hours, Usd
+from flows.log import begin_run
 from flows.offer import Offer, commit, metrics_before, offer
 from flows.report import Outcome, compare_methods, read_metrics, summary
 from flows.reporter import watcher
-from flows.stage_task import Place, reporter_of_run, run_stages, say_plan
+from flows.reports import keep_reports, release_told
+from flows.secrets import lend_secrets
+from flows.stage_task import Place, deadline_in, reporter_of_run, run_stages, say_plan
 from flows.work_folder import WorkFolder, find_folder, known_offer, open_folder, sole
 from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, PipelineError
@@ -39,6 +42,8 @@ A run that failed goes on where it stopped: run it again, or *Retry* it. One at 
 - **base**: the branch to start from: a local one, or `origin/main` as it is on the remote; empty: the one checked out.
 - **keep**: keep the work folder of a success too.
 - **folder**: where to work; empty: `.pointsman/retrains`.
+- **budget**: what candidates may cost in this run, USD. It stops before it would cost more.
+- **hours**: after which the run stops. What is done is kept.
 
 Afterwards, the artifact **retrain** names the branch and its pull request, **retrain-metrics** what changed.
 """
@@ -50,6 +55,8 @@ class Attempt:
 
     work: WorkFolder | None = None
     outcomes: list[Outcome] = field(default_factory=list)
+    budget: float | None = None
+    deadline: float | None = None
 
 
 def run_name() -> str:
@@ -67,7 +74,12 @@ def run_name() -> str:
 
 @flow(name=NAME, flow_run_name=run_name, description=DESCRIPTION, validate_parameters=True)
 def retrain(
-    settings: dict[str, Any] | None = None, base: str = "", keep: bool = False, folder: str = ""
+    settings: dict[str, Any] | None = None,
+    base: str = "",
+    keep: bool = False,
+    folder: str = "",
+    budget: Usd | None = None,
+    hours: Hours | None = None,
 ) -> dict[str, Any]:
     """Retrain in a clone, and offer what changed as a branch.
 
@@ -76,10 +88,13 @@ def retrain(
         base: The branch to start from; empty: the one checked out.
         keep: Keep the work folder of a success too.
         folder: Where to work; empty: `.pointsman/retrains` in the checkout.
+        budget: What candidates may cost in this run, USD.
+        hours: After which the run stops, to be gone on with.
 
     """
-    hide_stacks()
-    checkout, attempt = dvc.find_root(Path.cwd()), Attempt()
+    begin_run()
+    checkout, attempt = dvc.find_root(Path.cwd()), Attempt(budget=budget, deadline=deadline_in(hours))
+    lend_secrets(checkout)
     try:
         with sole(checkout, flow_run.name or NAME):
             found = _retrain(checkout, find_base(checkout, base), with_mark(checkout, settings or {}), folder, attempt)
@@ -99,7 +114,7 @@ def _retrain(checkout: Path, base: Base, settings: dict[str, Any], folder: str, 
         return Offer(note=f"the same commit with the same parameters is offered already as {known}")
     _say(f"Work folder: {place}")
     attempt.work = work = open_folder(checkout, place, base, settings)
-    _run_stale(work, attempt.outcomes)
+    _run_stale(work, attempt)
     made = commit(work, f"{flow_run.name} ({flow_run.id})")
     if made is None:
         return Offer(note=f"parameters, results and metrics are those of {base.name}")
@@ -111,13 +126,15 @@ def _retrain(checkout: Path, base: Base, settings: dict[str, Any], folder: str, 
     return offer(work, made, forge)
 
 
-def _run_stale(work: WorkFolder, outcomes: list[Outcome]) -> None:
+def _run_stale(work: WorkFolder, attempt: Attempt) -> None:
+    outcomes = attempt.outcomes
     Workspace(work.root).errors(NAME).unlink(missing_ok=True)
     planned = dvc.plan(work.root)
     outcomes += [Outcome(item.stage, item.reasons) for item in planned if item.stale]
     say_plan(outcomes)
     reporter_of_run().planned([item.stage for item in planned], [outcome.stage for outcome in outcomes])
-    run_stages(outcomes, Place(work.root, work.has_storage, work.environment))
+    place = Place(work.root, work.has_storage, work.environment, deadline=attempt.deadline, budget=attempt.budget)
+    run_stages(outcomes, place)
 
 
 def _publish_comparison(work: WorkFolder) -> None:
@@ -128,7 +145,7 @@ def _publish_comparison(work: WorkFolder) -> None:
 
 def _close(attempt: Attempt, found: Offer, keep: bool) -> dict[str, Any]:
     get_run_logger().info("%s", _headline(found))
-    _publish_card(attempt, _headline(found), _notes(found))
+    _publish_card(attempt, _headline(found), [*_notes(found), *_links(attempt)])
     if attempt.work is not None and keep:
         attempt.work.finish()
         return replace(found, folder=str(attempt.work.folder)).as_dict()
@@ -159,6 +176,14 @@ def _notes(found: Offer) -> list[str]:
     where = f"`{found.remote}`" if found.remote else "the checkout's own repository"
     page = [f"[The pull request]({found.pull_request})"] if found.pull_request else []
     return [f"Branch `{found.branch}` in {where}, commit `{found.commit}`.", *page]
+
+
+def _links(attempt: Attempt) -> list[str]:
+    """To what outlives the work folder."""
+    if attempt.work is None:
+        return []
+    name = attempt.work.branch.replace("/", "-")
+    return [*keep_reports(attempt.work.root, attempt.work.checkout, name), *release_told(attempt.work.root)]
 
 
 def _publish_card(attempt: Attempt, headline: str, notes: list[str], error: PipelineError | None = None) -> None:

@@ -4,8 +4,9 @@ Annotations are evaluated here: in the process of a served run, Prefect cannot r
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from flows.estimate import note_seconds
 from flows.log import LogReporter, StageProgress
 from flows.report import Outcome
 from flows.reporter import Reporter, watcher
-from stages.shared.errors import PipelineError
-from stages.shared.pool.account import RUN
+from stages.shared.errors import BudgetError, PipelineError
+from stages.shared.pool.account import BUDGET, RUN
 from stages.shared.progress import read_progress
 
 RETRY_SECONDS = [10, 60]
@@ -38,6 +39,10 @@ class Place:
     environment: Mapping[str, str] = field(default_factory=dict)
     forced: tuple[str, ...] = ()
     """Stages that run even where they are current."""
+    deadline: float | None = None
+    """When the run is to stop, by the monotonic clock."""
+    budget: float | None = None
+    """What candidates may cost in this run, USD."""
 
 
 def again_in(error: PipelineError, attempt: int) -> int | None:
@@ -50,16 +55,29 @@ def _retryable(this: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     return isinstance(error, PipelineError) and error.retryable
 
 
-@task(
-    name="stage",
-    task_run_name="{stage}",
-    retries=len(RETRY_SECONDS),
-    retry_delay_seconds=RETRY_SECONDS,  # type: ignore[arg-type]
-    retry_condition_fn=_retryable,
-    cache_policy=NO_CACHE,
-)
+RETRIED: dict[str, Any] = {
+    "task_run_name": "{stage}",
+    "retries": len(RETRY_SECONDS),
+    "retry_delay_seconds": RETRY_SECONDS,
+    "retry_condition_fn": _retryable,
+    "cache_policy": NO_CACHE,
+}
+
+
+@task(name="stage", **RETRIED)
 def run_stage(stage: str, force: bool, place: Place) -> dvc.Result:
     """Bring one stage up to date, and say how. Raises the PipelineError that it ends with."""
+    return _shown(stage, place, partial(dvc.repro, place.root, stage, force=force, pull=place.pull))
+
+
+@task(name="command", **RETRIED)
+def run_command(stage: str, command: Sequence[str], place: Place) -> None:
+    """Run a stage by its command, in a folder that DVC does not keep. Raises the PipelineError that it ends with."""
+    _shown(stage, place, lambda **watched: (dvc.attend(place.root, stage, command, **watched), "ran")[1])
+
+
+def _shown(stage: str, place: Place, work: Callable[..., dvc.Result]) -> dvc.Result:
+    """Work on a stage, with its lines and its progress told to whoever watches, and its log kept."""
     root, reporter, artifact = place.root, reporter_of_run(), StageProgress(stage)
     (root / ".pointsman" / "progress" / f"{stage}.json").unlink(missing_ok=True)
     log = root / ".pointsman" / "logs" / f"{stage}.log"
@@ -77,12 +95,13 @@ def run_stage(stage: str, force: bool, place: Place) -> dvc.Result:
             snapshot = read_progress(stage, root)
             reporter.progress(stage, snapshot)
             artifact.show(snapshot)
+            check_time(place)
 
         try:
-            extra = environment_of(place)
-            result = dvc.repro(root, stage, force=force, pull=place.pull, extra=extra, on_line=on_line, on_tick=on_tick)
+            result = work(extra=environment_of(place), on_line=on_line, on_tick=on_tick)
         except PipelineError as error:
             reporter.ended(stage, "failed")
+            artifact.failed(error.kind)
             if (seconds := again_in(error, task_run.run_count)) is not None:
                 reporter.line(stage, f"{stage}: once more in {seconds} s")
             raise
@@ -93,7 +112,22 @@ def run_stage(stage: str, force: bool, place: Place) -> dvc.Result:
 
 def environment_of(place: Place) -> dict[str, str]:
     """What a stage finds in its environment: the place's own, and the run that it belongs to, which has a budget."""
-    return ({RUN: str(flow_run.id)} if flow_run.id else {}) | dict(place.environment)
+    own = {RUN: str(flow_run.id)} if flow_run.id else {}
+    budget = {} if place.budget is None else {BUDGET: str(place.budget)}
+    return own | budget | dict(place.environment)
+
+
+def deadline_in(hours: float | None) -> float | None:
+    """When a run that begins now is to stop, for `Place.deadline`."""
+    return None if hours is None else time.monotonic() + 3600 * hours
+
+
+def check_time(place: Place) -> None:
+    """Raises BudgetError when the hours of the run are over."""
+    if place.deadline is not None and time.monotonic() > place.deadline:
+        raise BudgetError(
+            "the hours of this run are over; what is done is kept: run it again, and it goes on from here"
+        )
 
 
 def run_stages(outcomes: list[Outcome], place: Place, *, force: bool = False) -> None:

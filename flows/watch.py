@@ -12,17 +12,18 @@ from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
 from flows import drift, dvc
-from flows.log import hide_stacks
+from flows.log import begin_run
 from flows.manage import manage
 from flows.report import markdown
 from flows.retrain import retrain as retrain_flow
+from flows.secrets import lend_secrets
 from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, IntegrityError, PipelineError
 from stages.shared.finding import Finding
 from stages.shared.params import load_params
 from stages.shared.pool.canary import look
 
-NAME = "watch"
+NAME, RUN_NAME = "watch", "{channel}, {questions} questions a candidate"
 DESCRIPTION = """\
 Asks every candidate a few questions of its profile again, and hashes what a channel serves.
 
@@ -39,7 +40,7 @@ The artifact **watch** tells what was found. A run that finds something wrong fa
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-@flow(name=NAME, flow_run_name="{channel}", description=DESCRIPTION, validate_parameters=True)
+@flow(name=NAME, flow_run_name=RUN_NAME, description=DESCRIPTION, validate_parameters=True)
 def watch(
     questions: Annotated[int, Field(gt=0)] = 8,
     agreement: Share = 0.5,
@@ -55,8 +56,9 @@ def watch(
         retrain: Retrain at once where candidates have drifted.
 
     """
-    hide_stacks()
+    begin_run()
     root = dvc.find_root(Path.cwd())
+    lend_secrets(root)
     found = examine(root, questions, agreement, channel)
     _publish(found)
     if found["drifted"] and retrain:

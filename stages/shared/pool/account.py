@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from stages.shared.errors import ConfigurationError
+from stages.shared.params.pool import Budget
 from stages.shared.pool.journal import Row
 from stages.shared.pool.money import dollars
 
 DAY_S = 86_400
 RUN = "POINTSMAN_RUN"
 """The environment variable that names the run of the pipeline that a stage belongs to."""
+BUDGET = "POINTSMAN_BUDGET"
+"""The environment variable that sets what that run may cost, USD, where pool.limits.budget.run does not set less."""
 Scope = tuple[str, str]
 """What a budget is about, and which one: ("candidate", "Arlix")."""
 
@@ -56,8 +61,9 @@ class Account:
             limit, known = limits.get(kind), self.sums[kind, which]
             if limit is not None and known.spent + known.held + row["most"] > limit:
                 whose = f" for {which}" if kind in ("stage", "candidate") else ""
+                given = " (or --budget)" if kind == "run" else ""
                 return (
-                    f"pool.limits.budget.{kind} is {dollars(limit)}{whose}: {dollars(known.spent)} is spent, "
+                    f"pool.limits.budget.{kind}{given} is {dollars(limit)}{whose}: {dollars(known.spent)} is spent, "
                     f"{dollars(known.held)} held for calls whose cost is not known yet, "
                     f"and a call to {row['candidate']} may take {dollars(row['most'])}"
                 )
@@ -69,3 +75,15 @@ class Account:
         if own:
             yield "stage", self.stage
             yield "candidate", row["candidate"]
+
+
+def with_given(budget: Budget) -> Budget:
+    """The budget, and for the run no more than POINTSMAN_BUDGET. Raises ConfigurationError for what is no amount."""
+    text = os.environ.get(BUDGET, "")
+    if not text:
+        return budget
+    try:
+        given = Budget(run=float(text)).run
+    except ValueError as error:
+        raise ConfigurationError(f"{BUDGET}={text!r} is no amount of USD above 0") from error
+    return budget.model_copy(update={"run": given if budget.run is None else min(budget.run, given or budget.run)})

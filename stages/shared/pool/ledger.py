@@ -22,7 +22,7 @@ from types import TracebackType
 
 from stages.shared.errors import BudgetError, IntegrityError
 from stages.shared.params.pool import Budget
-from stages.shared.pool.account import RUN, Account
+from stages.shared.pool.account import RUN, Account, with_given
 from stages.shared.pool.attempt import Attempt
 from stages.shared.pool.candidate import Outcome, Reply
 from stages.shared.pool.journal import Journal, Row, locked
@@ -87,7 +87,7 @@ class Ledger:
     def __init__(self, place: Place, budget: Budget, *, alone: bool = False) -> None:
         """`alone` raises ConflictError where another process that wants to be has the same journal open."""
         self._place = place
-        self._limits = {name: picos(usd) for name, usd in budget if usd is not None}
+        self._limits = {name: picos(usd) for name, usd in with_given(budget) if usd is not None}
         self._account = Account(place.stage)
         self._answers: dict[str, tuple[int, int]] = {}
         self._calls: dict[str, tuple[str, str]] = {}

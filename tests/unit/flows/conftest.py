@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,7 +23,8 @@ import pytest
 import yaml
 
 from flows.dvc import environment
-from flows.server import SETTINGS, serve
+from flows.server import SETTINGS
+from flows.stack import standing
 
 ROOT = Path(__file__).resolve().parents[3]
 FIRST = """
@@ -153,17 +154,25 @@ class PrefectServer:
 def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """One for all tests: to start it takes longer than most of them."""
     root, found = tmp_path_factory.mktemp("prefect"), dict(os.environ)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     os.environ.update(SETTINGS | {"PREFECT_HOME": str(root)})
     with ExitStack() as stack:
         try:
-            url = stack.enter_context(serve(root, port))
+            up = stack.enter_context(standing(root, two_ports(), print))
         finally:
             os.environ.clear()
             os.environ.update(found)
-        yield PrefectServer(url, root)
+        yield PrefectServer(up.url, root)
+
+
+def two_ports() -> int:
+    """The first of two free ports in a row."""
+    while True:
+        with socket.socket() as probe, socket.socket() as after:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+            with suppress(OSError, OverflowError):
+                after.bind(("127.0.0.1", port + 1))
+                return port
 
 
 @pytest.fixture
@@ -176,10 +185,14 @@ def prefect_server(running_server: PrefectServer, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(scope="session")
 def deployed_server(running_server: PrefectServer) -> PrefectServer:
-    """With the work pool, and deployed from infra/prefect.yaml."""
-    running_server.run("-m", "prefect", "work-pool", "create", "pointsman", "--type", "process")
-    running_server.run("-m", "prefect", "deploy", "--all", "--prefect-file", str(ROOT / "infra" / "prefect.yaml"))
+    """With the work pool, and deployed from infra/prefect.yaml, by the command."""
+    deploy(running_server)
     return running_server
+
+
+def deploy(server: PrefectServer, *options: str) -> str:
+    """What `pointsman deploy` prints."""
+    return server.run("-m", "flows.cli", "deploy", *options)
 
 
 @dataclass(frozen=True)

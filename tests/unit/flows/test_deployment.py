@@ -15,11 +15,32 @@ from flows.dvc import stage_names
 ROOT = Path(__file__).resolve().parents[3]
 READ = """
 import json
-from flows.deployment import MONDAYS_AT_THREE, kept_schedules
-from flows.retrain import retrain
-flows = retrain, retrain.with_options(name="never served")
-found = [kept_schedules(flow, [MONDAYS_AT_THREE]) for flow in flows]
-print(json.dumps([sorted((item.schedule.cron, item.active) for item in each) for each in found]))
+from prefect.client.orchestration import get_client
+from flows.deployment import kept
+mondays = {"cron": "0 3 * * 1", "timezone": "UTC", "active": False}
+entries = ("flows/retrain.py:retrain", "flows/retrain.py:never_deployed")
+with get_client(sync_client=True) as client:
+    found = [kept(client, {"name": "pointsman", "entrypoint": each, "schedules": [mondays]}) for each in entries]
+print(json.dumps([sorted((item["cron"], item["active"]) for item in each) for each in found]))
+"""
+POOLS = """
+import json
+from pathlib import Path
+from prefect.client.orchestration import get_client
+from flows.pool import make_pool
+from stages.shared.params import load_params
+from stages.shared.params.stage import StageParams
+params = load_params(Path("infra/profiles/smoke.yaml"))
+image = "registry.example.org/pointsman-cpu@sha256:" + "5" * 64
+stage = StageParams(runtime="kubernetes", images={"cpu": image})
+params, found = params.model_copy(update={"stage": stage}), {}
+with get_client(sync_client=True) as client:
+    make_pool(client, "jobs", "kubernetes", 2, Path("/srv/pointsman"), params)
+    make_pool(client, "containers", "docker", 2, Path.cwd(), params)
+    for name in ("jobs", "containers"):
+        pool = client.read_work_pool(name)
+        found[name] = {"type": pool.type, "limit": pool.concurrency_limit, **pool.base_job_template}
+print(json.dumps(found))
 """
 
 
@@ -37,7 +58,8 @@ def test_prefect_deploy_makes_the_deployment_with_its_schedule_switched_off(depl
     assert made["global_concurrency_limit"]["limit"] == 1
     assert made["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
     assert [(item["schedule"]["cron"], item["active"]) for item in made["schedules"]] == [("0 3 * * 1", False)]
-    assert set(made["parameter_openapi_schema"]["properties"]) == {"settings", "base", "keep", "folder"}
+    asked = set(made["parameter_openapi_schema"]["properties"])
+    assert asked == {"settings", "base", "keep", "folder", "budget", "hours"}
     assert made["description"].startswith("Retrains from the newest commit of a branch")
     assert str(ROOT) not in json.dumps(made)
 
@@ -54,9 +76,33 @@ def test_a_stage_can_be_chosen_and_run_in_place(deployed_server: Any) -> None:
 
 
 @pytest.mark.slow
-def test_prefect_deploy_makes_promotion_and_rollback_too(deployed_server: Any) -> None:
-    asked = {flow: deployed_server.deployment(flow)["parameters"] for flow in ("promote", "rollback")}
-    assert asked == {"promote": {"release": "latest", "channel": "production"}, "rollback": {"channel": "production"}}
+def test_promotion_rollback_and_the_evaluation_of_a_release_are_deployed_too(deployed_server: Any) -> None:
+    asked = {
+        flow: deployed_server.deployment(flow)["parameters"] for flow in ("promote", "rollback", "evaluate-release")
+    }
+    assert asked == {
+        "promote": {"release": "latest", "channel": "production"},
+        "rollback": {"channel": "production"},
+        "evaluate-release": {"release": "production", "budget": None, "hours": 4},
+    }
+
+
+@pytest.mark.slow
+def test_pools_of_containers_and_of_jobs_see_the_checkout_confined_and_so_many_at_a_time(running_server: Any) -> None:
+    found = json.loads(running_server.run("-c", POOLS))
+    assert {name: (pool["type"], pool["limit"]) for name, pool in found.items()} == {
+        "jobs": ("kubernetes", 2), "containers": ("docker", 2)
+    }  # fmt: skip
+    values = {name: pool["variables"]["properties"] for name, pool in found.items()}
+    assert values["containers"]["volumes"]["default"] == [f"{ROOT}:{ROOT}"]
+    assert values["containers"]["env"]["default"]["POINTSMAN_CHECKOUT"] == str(ROOT)
+    confined = found["containers"]["job_configuration"]["container_create_kwargs"]
+    assert (confined["read_only"], confined["cap_drop"]) == (True, ["ALL"])
+    pod = found["jobs"]["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": "pointsman-work"}
+    assert pod["containers"][0]["volumeMounts"][0] == {"name": "work", "mountPath": "/srv"}
+    assert values["jobs"]["image"]["default"].startswith("registry.example.org/pointsman-cpu@sha256:")
 
 
 @pytest.mark.slow
@@ -72,7 +118,7 @@ def test_a_worker_runs_it_in_its_own_checkout(deployed_server: Any, repository: 
 
 
 @pytest.mark.slow
-def test_schedules_set_in_the_ui_outlive_a_restart_of_pointsman_up(deployed_server: Any) -> None:
+def test_schedules_set_in_the_ui_outlive_the_next_deployment(deployed_server: Any) -> None:
     path = f"/deployments/{deployed_server.deployment()['id']}/schedules"
     deployed_server.call(path, [{"active": True, "schedule": {"cron": "0 5 * * *", "timezone": "UTC"}}])
     assert json.loads(deployed_server.run("-c", READ)) == [

@@ -1,0 +1,263 @@
+"""A retrain on a real server and worker, from its schedule to a branch, killed with SIGKILL in every stage.
+
+The profile `smoke`, all five real stages, `pointsman up`. Once undisturbed; then once for each of the worker, the
+stage's own process and Prefect's server, which is killed in every stage in turn and the run retried, until the branch
+is there. Each must come to the same hashes as the undisturbed one, with no call settled twice, and leave no process.
+
+Minutes each: `make test-faults`, or POINTSMAN_TEST_FAULTS=1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from flows.process import environment
+from flows.stack import belonging
+from stages.shared.files import sha256
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("flows", "stages", "infra", "dvc.yaml", "pyproject.toml", ".dvc/config", ".dvcignore", ".gitignore")
+SERVER = ["server", "prefect.server.api.server:create_app"]
+STAGES = ("ingest", "profile", "train", "evaluate", "publish")
+COMPARED = ("artifacts/ingest", "artifacts/profile", "artifacts/train/policy", "artifacts/evaluate")
+CRON = {"cron": "* * * * *", "timezone": "Pacific/Kiritimati"}
+"""Every minute; fourteen hours from UTC, so that the day is another."""
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not os.environ.get("POINTSMAN_TEST_FAULTS"), reason="takes minutes: make test-faults"),
+]
+
+
+class Checkout:
+    """A checkout with `pointsman up` in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in COPIED:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, root / name)
+        params = yaml.safe_load((ROOT / "infra/profiles/smoke.yaml").read_text())
+        params["publish"] = {"folder": "store"}
+        (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        self.git("init", "-q", "-b", "main")
+        for key, value in (("user.name", "Ada"), ("user.email", "ada@example.org"), ("commit.gpgsign", "false")):
+            self.git("config", key, value)
+        self.git("add", "-A")
+        self.git("commit", "-qm", "A pipeline")
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/api"
+        self.env = environment() | {"PYTHONPATH": str(root), "COLUMNS": "200"}
+        self.env.pop("PREFECT_API_URL", None)
+
+    def git(self, *arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(self.root), *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def pointsman(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flows.cli", *arguments]
+        return subprocess.run(command, cwd=self.root, env=self.env, capture_output=True, text=True, check=False)
+
+    def up(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "flows.cli", "up", "--port", str(self.port)]
+        log = (self.root / "up.log").open("a")
+        process = subprocess.Popen(command, cwd=self.root, env=self.env, stdout=log, stderr=log, text=True)
+        until(lambda: "Ctrl-C, or" in (self.root / "up.log").read_text() or process.poll() is not None, 180)
+        assert process.poll() is None, (self.root / "up.log").read_text()
+        return process
+
+    def call(self, path: str, body: Any = None, method: str | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"{self.url}{path}", data, {"content-type": "application/json"}, method=method
+        )  # fmt: skip
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            text = reply.read()
+        return json.loads(text) if text else None
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Of retrain, the newest first; none while the server is away."""
+        with suppress(OSError):
+            found: list[dict[str, Any]] = self.call(
+                "/flow_runs/filter", {"flows": {"name": {"any_": ["retrain"]}}, "sort": "START_TIME_DESC"}
+            )
+            return found
+        return []
+
+    def state(self, run: str) -> str:
+        return next((found["state_type"] for found in self.runs() if found["id"] == run), "")
+
+    def schedule(self) -> str:
+        """Let a schedule start a retrain, and switch it off once it has; the run's id."""
+        deployment = self.call("/deployments/name/retrain/pointsman")["id"]
+        (made,) = self.call(f"/deployments/{deployment}/schedules", [{"active": True, "schedule": CRON}])
+        until(lambda: any(run["state_type"] == "RUNNING" for run in self.runs()), 180)
+        (run,) = [run["id"] for run in self.runs() if run["state_type"] == "RUNNING"]
+        self.call(f"/deployments/{deployment}/schedules/{made['id']}", method="DELETE")
+        return str(run)
+
+    def ask(self) -> str:
+        """Start a retrain; the run's id."""
+        deployment = self.call("/deployments/name/retrain/pointsman")["id"]
+        return str(self.call(f"/deployments/{deployment}/create_flow_run", {})["id"])
+
+    def retry(self, run: str) -> None:
+        env = self.env | {"PREFECT_API_URL": self.url, "PREFECT_HOME": str(self.root / ".pointsman/prefect")}
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "flow-run", "retry", run]
+        done = subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def running(self, *words: str) -> list[psutil.Process]:
+        """Processes of this checkout whose command has a word."""
+        return [member for member, command in belonging(self.root).items() if {*words} & {*command}]
+
+    def branches(self) -> list[str]:
+        return self.git("for-each-ref", "--format=%(refname:short)", "refs/heads/retrain").split()
+
+    def hashes(self, branch: str) -> dict[str, str]:
+        """What the branch's stages made."""
+        place = self.root.with_name(f"{self.root.name}-result")
+        subprocess.run(["git", "clone", "-q", "-b", branch, str(self.root), str(place)], check=True)
+        (place / ".dvc/config.local").write_text(f"[cache]\n    dir = {self.root / '.dvc/cache'}\n")
+        subprocess.run([sys.executable, "-m", "dvc", "checkout", "-q"], cwd=place, env=self.env, check=True)
+        files = [path for name in COMPARED for path in sorted((place / name).rglob("*")) if path.is_file()]
+        return {path.relative_to(place).as_posix(): sha256(path) for path in files}
+
+    def settled(self) -> Counter[str]:
+        """How often each paid call of each stage was settled, by the ledgers."""
+        found: Counter[str] = Counter()
+        for path in self.root.rglob("ledger/*.jsonl"):
+            calls = {}
+            for line in path.read_text().splitlines():
+                row = json.loads(line)
+                if "begin" in row:
+                    calls[row["begin"]] = row["call"]
+                elif row.get("cost"):
+                    found[f"{path.stem.partition('-')[0]} {calls[row['end']]}"] += 1
+        return found
+
+
+def free_port() -> int:
+    while True:
+        with socket.socket() as probe, socket.socket() as after:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+            with suppress(OSError, OverflowError):
+                after.bind(("127.0.0.1", port + 1))
+                return port
+
+
+def until(holds: Callable[[], bool], seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+
+
+def ended(checkout: Checkout, run: str) -> str:
+    until(lambda: checkout.state(run) in ENDED, 900)
+    return checkout.state(run)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
+    """Ended by `pointsman down`, after which no process of it is left."""
+    found = Checkout(tmp_path / "checkout")
+    up = found.up()
+    yield found
+    done = found.pointsman("down")
+    assert done.returncode == 0, done.stderr
+    assert up.wait(60) == 0
+    assert belonging(found.root) == {}
+    assert [member for member in psutil.process_iter(["cwd"]) if str(found.root) in (member.info["cwd"] or "")] == []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The hashes of a run that nobody disturbs: started by its schedule, the next one cancelled, then nothing new."""
+    found = Checkout(tmp_path_factory.mktemp("undisturbed") / "checkout")
+    up = found.up()
+    try:
+        run = found.schedule()
+        until(lambda: bool(found.running(*(f"stages.{stage}" for stage in STAGES))))
+        second = found.ask()
+        assert ended(found, second) == "CANCELLED"
+        assert ended(found, run) == "COMPLETED", (found.root / ".pointsman/logs/worker.log").read_text()[-6000:]
+        (branch,) = found.branches()
+        third = found.ask()
+        assert ended(found, third) == "COMPLETED"
+        assert found.branches() == [branch]
+        assert found.git("log", "-1", "--format=%(trailers:key=Pointsman-Run,valueonly)", branch).endswith(f"({run})")
+        return found.hashes(branch)
+    finally:
+        found.pointsman("down")
+        up.wait(60)
+
+
+def kill(checkout: Checkout, victim: str, stage: str) -> None:
+    """SIGKILL while the stage is at work."""
+    until(lambda: bool(checkout.running(f"stages.{stage}")), 600)
+    time.sleep(1.5)
+    words = {"worker": ["worker"], "stage": [f"stages.{stage}"], "server": SERVER}[victim]
+    for member in checkout.running(*words):
+        with suppress(psutil.Error):
+            member.send_signal(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("victim", ["worker", "stage", "server"])
+def test_killed_in_every_stage_and_retried_it_comes_to_the_same(
+    undisturbed: dict[str, str], checkout: Checkout, victim: str
+) -> None:
+    run = checkout.ask()
+    for stage in STAGES:
+        kill(checkout, victim, stage)
+        if victim == "server":
+            continue  # the run lives on, and the server is started again
+        state = ended(checkout, run)
+        if state == "COMPLETED":
+            assert stage == "publish"  # it had just ended
+            break
+        assert state in ("FAILED", "CRASHED"), state
+        assert checkout.branches() == []
+        until(lambda: not checkout.running(*(f"stages.{each}" for each in STAGES)), 60)
+        checkout.retry(run)
+    while (state := ended(checkout, run)) != "COMPLETED":
+        assert victim == "server", state
+        checkout.retry(run)
+    (branch,) = checkout.branches()
+    assert checkout.hashes(branch) == undisturbed
+    assert [call for call, times in checkout.settled().items() if times > 1] == []
+
+
+def test_down_ends_what_a_killed_up_left(tmp_path: Path) -> None:
+    found = Checkout(tmp_path / "checkout")
+    up = found.up()
+    found.ask()
+    until(lambda: bool(found.running("stages.ingest", "stages.profile")))
+    up.kill()
+    up.wait()
+    done = found.pointsman("down")
+    assert done.returncode == 0, done.stderr
+    assert belonging(found.root) == {}
+    again = found.up()
+    assert "To be retried" in (found.root / "up.log").read_text()
+    found.pointsman("down")
+    assert again.wait(60) == 0
