@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
+GROUPS = 4_000
+"""Most units that are resampled of one set."""
 Values = Mapping[str, np.ndarray]
 """Data set -> one value a question, in the order of the test set."""
 
@@ -63,20 +65,51 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
+@dataclass(frozen=True)
+class _Weights:
+    """Resamples of one set: how often each of its groups was drawn; of up to `GROUPS` questions, each is its own."""
+
+    drawn: np.ndarray
+    """(resamples, groups); shares of the questions where each is a group."""
+    sizes: np.ndarray | None
+    """Questions in a group, where they are grouped."""
+
+    @classmethod
+    def draw(cls, n: int, count: int, rng: np.random.Generator) -> _Weights:
+        """`count` resamples of `n` questions."""
+        groups = min(n, GROUPS)
+        drawn = rng.multinomial(groups, np.full(groups, 1 / groups), size=count)
+        return cls(drawn / n, None) if groups == n else cls(drawn, _summed(np.ones(n)))
+
+    def __matmul__(self, values: np.ndarray) -> np.ndarray:
+        """The mean of each resample."""
+        means: np.ndarray = (
+            self.drawn @ values if self.sizes is None else (self.drawn @ _summed(values)) / (self.drawn @ self.sizes)
+        )
+        return means
+
+
+def _summed(values: np.ndarray) -> np.ndarray:
+    """Sums by group: every `GROUPS`th question is in the same one."""
+    return np.bincount(np.arange(len(values)) % GROUPS, weights=values, minlength=GROUPS)
+
+
 class Resamples:
     """Bootstrap resamples of the questions of each set, drawn once.
 
     Every method is measured on the same resamples, so that an interval of a difference between two methods is a paired
     bootstrap, and `average` resamples within each set (a stratified bootstrap). Limits are percentiles (Efron and
     Tibshirani, An Introduction to the Bootstrap, chapter 13).
+
+    Of a set with more than `GROUPS` questions, groups of questions are resampled: as wide an interval, in memory that
+    does not grow with the set.
     """
 
     def __init__(self, sizes: Mapping[str, int], count: int, confidence: float, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self.confidence = confidence
-        self._weights = {
-            name: rng.multinomial(n, np.full(n, 1 / n), size=count) / n for name, n in sorted(sizes.items())
-        }
+        self._weights = {name: _Weights.draw(n, count, rng) for name, n in sorted(sizes.items())}
+        self._count = count
 
     def mean(self, dataset: str, values: np.ndarray) -> Interval:
         """Mean over one set; `values` has one entry a question."""
@@ -103,7 +136,7 @@ class Resamples:
         """
         for other in runs[1:]:
             check_paired(runs[0], other)
-        count = len(next(iter(self._weights.values())))
+        count = self._count
         drawn = np.random.default_rng(seed).multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=count)
         by_run = np.stack([np.mean([self._weights[name] @ run[name] for name in run], axis=0) for run in runs], axis=1)
         centre = float(np.mean([[column.mean() for column in run.values()] for run in runs]))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from stages.shared.errors import ConfigurationError
+from stages.shared.params import WorldParams
 from stages.shared.questions import Question, Split, SubQuestion
 from stages.shared.sandbox.language import draw_wording, phrase, phrase_parts
 from stages.shared.sandbox.lexicon import DOMAINS, RELATIONS, Relation
@@ -120,11 +122,16 @@ def _relations(domain: str, hops: int, rng: random.Random) -> tuple[str, ...]:
 
 
 def _ranked(world: World, kind: str, split: Split, popularity: tuple[float, float]) -> Sequence[Entity]:
-    entities = world.entities(kind, split)
+    return _of_ranks(world.params, kind, split, popularity)
+
+
+@lru_cache(maxsize=256)
+def _of_ranks(params: WorldParams, kind: str, split: Split, popularity: tuple[float, float]) -> Sequence[Entity]:
+    entities = World.generate(params).entities(kind, split)
     low, high = (int(share * len(entities)) for share in popularity)
     if len(entities[low:high]) < 2:
         raise ConfigurationError(
             f"the sandbox world has {len(entities)} {kind} entities for {split}, too few to ask; "
-            f"raise world.entities (now {world.params.entities})"
+            f"raise world.entities (now {params.entities})"
         )
     return entities[low:high]

@@ -5,21 +5,25 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from stages.shared.errors import DataError
 from stages.shared.files import atomic_path
 
+CHUNK = 16_384
+"""Rows held as Python objects at a time, beside the questions themselves."""
 Split = Literal["train", "profiling", "validation", "test"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SubQuestion:
     """One hop of a multi-hop question, phrased on its own. `topic` as in `Question`."""
 
@@ -28,7 +32,7 @@ class SubQuestion:
     topic: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Question:
     """One question. `topic` names what a single-hop question is about; a multi-hop question has none ("")."""
 
@@ -93,23 +97,29 @@ def row(question: Question, index: int, prompt: str | None = None) -> dict[str, 
 
 
 def write_questions(path: Path, questions: Iterable[Question]) -> None:
-    """Write one split as parquet (schema `SCHEMA`), atomically."""
-    rows = [row(question, index) for index, question in enumerate(questions)]
-    with atomic_path(path) as part:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part)
+    """Write one split as parquet (schema `SCHEMA`), atomically, a chunk of rows at a time."""
+    rows = (row(question, index) for index, question in enumerate(questions))
+    with atomic_path(path) as part, pq.ParquetWriter(part, SCHEMA) as writer:
+        while chunk := list(islice(rows, CHUNK)):
+            writer.write_table(pa.Table.from_pylist(chunk, schema=SCHEMA))
 
 
 def read_questions(path: Path) -> list[Question]:
     """Read one split. Raises DataError when the file is missing or has another schema."""
+    return list(iter_questions(path))
+
+
+def iter_questions(path: Path) -> Iterator[Question]:
+    """One split, a chunk of rows in memory at a time. Raises as `read_questions`, when it comes to it."""
     try:
-        rows = pq.read_table(path, schema=SCHEMA).to_pylist()
+        for batch in pa.dataset.dataset(path, schema=SCHEMA).to_batches(batch_size=CHUNK, batch_readahead=1):
+            yield from map(from_row, batch.to_pylist())
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; run the ingest stage first (`pointsman run`)") from error
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
         raise DataError(
             f"{path} is no table of questions: {error}; remove it and run the ingest stage again"
         ) from error
-    return [from_row(item) for item in rows]
 
 
 def from_row(item: dict[str, Any]) -> Question:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,13 +13,15 @@ from stages.evaluate.contest import METHOD_FAULTS
 from stages.evaluate.routers.catalogue import FITS
 from stages.evaluate.routers.encoder import Encoder
 from stages.evaluate.routers.history import History
-from stages.evaluate.routers.protocol import Asked, Choice
+from stages.evaluate.routers.protocol import Asked, Choice, Router
 from stages.evaluate.statistics import Resamples
 from stages.evaluate.tables.table import RecordTable, Rows
 from stages.shared.params import RECORDS_METHODS, EvaluateParams, RecordsMethod
 from stages.shared.params.evaluate import Method
 
 SET = "all"
+CHUNK = 32_768
+"""Questions whose embeddings are held at a time."""
 HALF = 0.5
 """Of the gap, at which CPT is read off."""
 PLAYED = "cannot take part: a policy plays it, and records hold none; name it in evaluate.methods, and run the pipeline"
@@ -72,19 +74,29 @@ def hold(table: RecordTable, methods: Sequence[Method], encode: Encoder, params:
 
     A method that a policy has to play cannot take part, and says so among the failed.
     """
-    history, asked, order = table.history(encode), table.asked(encode), table.order
+    history, order = table.history(encode), table.order
     test = Rows(table.test.questions, table.test.scores[:, order], table.test.costs[:, order])
     judge = Judge(history, test, params)
     scores = [*judge.controls()]
     failed: dict[str, str] = {}
+    decided: dict[RecordsMethod, Decided] = {}
     for method in methods:
         if method not in RECORDS_METHODS:
             failed[method] = PLAYED
             continue
         try:
-            scores.append(judge.fitted(method, asked))
+            decided[method] = judge.fit(method)
         except METHOD_FAULTS as error:
             failed[method] = str(error) or type(error).__name__
+    for rows in table.chunks(CHUNK):
+        asked = table.asked(encode, rows)
+        for method in list(decided):
+            try:
+                judge.decide(decided[method], asked, rows)
+            except METHOD_FAULTS as error:
+                failed[method] = str(error) or type(error).__name__
+                del decided[method]
+    scores += [judge.scored(method, found) for method, found in decided.items()]
     ranked = sorted(scores, key=lambda score: (-score.accuracy, score.cost))
     return Standing(
         table.source, len(history.questions), len(test.questions), history.candidates, table.cost_unit, tuple(ranked),
@@ -104,6 +116,21 @@ class Picked:
     def point(self) -> frontier.Point:
         """(mean cost, mean score)."""
         return float(self.costs.mean()), float(self.scores.mean())
+
+
+def joined(parts: Sequence[Picked]) -> Picked:
+    """The rows of several, one after the other."""
+    return Picked(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("taken", "scores", "costs")))
+
+
+@dataclass
+class Decided:
+    """A fitted method, and its choices so far: a list of chunks for each thrift."""
+
+    router: Router
+    fit_s: float
+    seconds: float = 0.0
+    parts: list[list[Picked]] = field(default_factory=lambda: [[] for _ in THRIFTS])
 
 
 class Judge:
@@ -127,25 +154,35 @@ class Judge:
         drawn = np.random.default_rng(self._params.seed).integers(len(self._history.candidates), size=count)
         yield self._score("random", self._one(drawn))
 
-    def fitted(self, method: RecordsMethod, asked: Asked) -> Score:
-        """A method of the catalogue, timed. Raises what its fit or its choices raise."""
+    def fit(self, method: RecordsMethod) -> Decided:
+        """A method of the catalogue, timed. Raises what its fit raises."""
         start = time.process_time()
         router = FITS[method](self._history, self._params)
-        fitted = time.process_time()
-        picked = self._picked(router.decide(asked))
-        decided = time.process_time()
-        others = (self._picked(router.decide(asked, thrift)) for thrift in THRIFTS[1:])
-        curve = [picked.point, *(other.point for other in others)]
-        milliseconds = 1000 * (decided - fitted) / len(self._test.questions)
-        return self._score(method, picked, curve, fitted - start, milliseconds)
+        return Decided(router, time.process_time() - start)
 
-    def _picked(self, choices: Sequence[Choice]) -> Picked:
+    def decide(self, found: Decided, asked: Asked, rows: slice) -> None:
+        """Add the choices for some rows, at every thrift. Raises what they raise."""
+        start = time.process_time()
+        found.parts[0].append(self._picked(found.router.decide(asked), rows))
+        found.seconds += time.process_time() - start
+        for part, thrift in zip(found.parts[1:], THRIFTS[1:], strict=True):
+            part.append(self._picked(found.router.decide(asked, thrift), rows))
+
+    def scored(self, method: RecordsMethod, found: Decided) -> Score:
+        """What came of all of it."""
+        picked, *others = (joined(parts) for parts in found.parts)
+        curve = [picked.point, *(other.point for other in others)]
+        milliseconds = 1000 * found.seconds / len(self._test.questions)
+        return self._score(method, picked, curve, found.fit_s, milliseconds)
+
+    def _picked(self, choices: Sequence[Choice], rows: slice) -> Picked:
         """Every candidate that was called is paid for."""
+        scores, paid = self._test.scores[rows], self._test.costs[rows]
         places = {name: place for place, name in enumerate(self._history.candidates)}
         taken = np.array([places[choice.taken] for choice in choices])
         called = [[places[name] for name in choice.called] for choice in choices]
-        costs = np.array([self._test.costs[row, group].sum() for row, group in enumerate(called)])
-        return Picked(taken, self._test.scores[np.arange(len(taken)), taken], costs)
+        costs = np.array([paid[row, group].sum() for row, group in enumerate(called)])
+        return Picked(taken, scores[np.arange(len(taken)), taken], costs)
 
     def _one(self, taken: np.ndarray) -> Picked:
         """One call a question."""

@@ -68,15 +68,21 @@ class RecordTable:
         """Places of the candidates, the cheapest on the split to fit on first."""
         return [int(place) for place in np.argsort(self.train.costs.mean(axis=0), kind="stable")]
 
-    def asked(self, encode: Encoder) -> Asked:
-        """The split to test on, without its scores."""
-        replies, places = self.test.replies, {name: place for place, name in enumerate(self.candidates)}
+    def chunks(self, most: int) -> list[slice]:
+        """Rows of the split to test on, at most so many at a time."""
+        count = len(self.test.questions)
+        return [slice(start, min(start + most, count)) for start in range(0, count, most)]
+
+    def asked(self, encode: Encoder, rows: slice = slice(None)) -> Asked:
+        """Rows of the split to test on, without their scores."""
+        test = self.test.only(np.arange(len(self.test.questions))[rows])
+        replies, places = test.replies, {name: place for place, name in enumerate(self.candidates)}
 
         def reply(row: int, candidate: str) -> str:
             """Of a candidate to a question."""
             return replies[row][places[candidate]] if replies is not None else ""
 
-        return Asked(self.test.questions, unit_vectors(self.test, encode), None if replies is None else reply)
+        return Asked(test.questions, unit_vectors(test, encode), None if replies is None else reply)
 
 
 def unit_vectors(rows: Rows, encode: Encoder) -> np.ndarray:

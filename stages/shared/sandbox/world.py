@@ -70,7 +70,7 @@ class World:
 
     def entities(self, kind: str, fold: Fold | None = None) -> tuple[Entity, ...]:
         """Entities of a type, in order of popularity."""
-        return tuple(entity for entity in self.by_type[kind] if fold is None or entity.fold == fold)
+        return self.by_type[kind] if fold is None else _fold(self, kind, fold)
 
     def find(self, name: str) -> Entity | None:
         """The entity of that name or alias, spelled exactly."""
@@ -82,7 +82,7 @@ class World:
         answer = BY_NAME[relation].answer
         if answer == "number":
             return rng.randint(LOWEST, HIGHEST)
-        return rng.choice([other for other in _fold(self, answer, entity.fold) if other.name != entity.name])
+        return _other(self, answer, entity.fold, entity.name, rng)
 
     def number(self, relation: str, name: str) -> int:
         """A number fact. Raises KeyError where the relation gives something else."""
@@ -118,7 +118,7 @@ class World:
         if answer == "number":
             return str(rng.choice([n for n in range(LOWEST, HIGHEST + 1) if str(n) not in right]))
         fold = self.by_name[ask.entities[0]].fold
-        return rng.choice([entity.name for entity in _fold(self, answer, fold) if entity.name not in right])
+        return _other(self, answer, fold, right[0], rng).name
 
     def chance(self, *key: object) -> random.Random:
         """A random source that depends on the world's seed and the key alone."""
@@ -152,11 +152,25 @@ def _generate(params: WorldParams) -> World:
 
 @lru_cache(maxsize=64)
 def _fold_of(params: WorldParams, kind: str, fold: Fold) -> tuple[Entity, ...]:
-    return _generate(params).entities(kind, fold)
+    return tuple(entity for entity in _generate(params).by_type[kind] if entity.fold == fold)
 
 
 def _fold(world: World, kind: str, fold: Fold) -> tuple[Entity, ...]:
     return _fold_of(world.params, kind, fold)
+
+
+@lru_cache(maxsize=64)
+def _places(params: WorldParams, kind: str, fold: Fold) -> dict[str, int]:
+    return {entity.name: place for place, entity in enumerate(_fold_of(params, kind, fold))}
+
+
+def _other(world: World, kind: str, fold: Fold, name: str, rng: random.Random) -> Entity:
+    """An entity of a type and a fold that is not called so; as `choice` among all others draws it, without a list."""
+    group, own = _fold(world, kind, fold), _places(world.params, kind, fold).get(name)
+    if own is None:
+        return rng.choice(group)
+    place = rng.choice(range(len(group) - 1))
+    return group[place + (place >= own)]
 
 
 def _entities(kind: AnswerType, count: int, rng: random.Random, taken: set[str]) -> tuple[Entity, ...]:
