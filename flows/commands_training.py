@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.command import JsonOption, command, complain, console
+from flows.command import JsonOption, become_module, command, complain, console
 from stages.shared.errors import ConfigurationError, PipelineError
 
 if TYPE_CHECKING:
@@ -60,6 +60,20 @@ def _show(groups: list[Group]) -> None:
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
             if finding.todo:
                 console.print(f"        -> {finding.todo}", markup=False, highlight=False, soft_wrap=True)
+
+
+@command
+def training(
+    once: Annotated[bool, typer.Option("--once", help="Show how it stands, and leave.")] = False,
+    folder: Annotated[Path | None, typer.Option("--run", help="Folder of a run; default: the newest.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Watch PPO in the terminal: curves, routing, an episode.
+
+    Live while it runs, in another terminal, until it is over or you press Ctrl-C, which stops the view alone.
+    """
+    options = [*(["--once"] if once else []), *(["--json"] if as_json else [])]
+    become_module("stages.train.view", *options, *(["--run", str(folder.resolve())] if folder else []))
 
 
 @command

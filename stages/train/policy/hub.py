@@ -66,8 +66,8 @@ def _check(folder: Path, name: str) -> None:
                                  "weights as safetensors and a tokenizer")  # fmt: skip
     if not _has_chat_template(folder):
         raise ConfigurationError(
-            f"train.policy: {name} has no chat template, so that nobody knows how a prompt is put to it; choose a model "
-            "that was tuned on instructions"
+            f"train.policy: {name} has no chat template, so that nobody knows how a prompt is put to it; choose a "
+            "model that was tuned on instructions"
         )
 
 

@@ -60,6 +60,15 @@ def tenure(folder: Path) -> Iterator[Tenure]:
             (folder / ATTEMPT).unlink(missing_ok=True)
 
 
+def is_alive(folder: Path) -> bool:
+    """Whether the attempt that a run's folder tells of lives. It takes no lock: to look must stop nobody."""
+    try:
+        attempt = json.loads((folder / ATTEMPT).read_text(encoding="utf-8"))
+        return attempt["session"] is None or psutil.Process(attempt["session"]).create_time() == attempt["born"]
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        return False
+
+
 def clear(folder: Path) -> None:
     """End the processes that a dead predecessor recorded, and remove Ray's folder; nothing that it did not record."""
     try:
