@@ -23,6 +23,7 @@ from stages.evaluate.report.curves import read_curves
 from stages.evaluate.report.page import Material, render
 from stages.evaluate.report.view import verdict
 from stages.evaluate.routers.encoder import Remembering, minilm
+from stages.evaluate.school import School
 from stages.evaluate.sealed import read_test_questions
 from stages.evaluate.statistics import Resamples
 from stages.shared.artifacts import verify_manifest, write_manifest
@@ -83,7 +84,9 @@ async def _play(
         trained, base = await load_players(stack, workspace.artifacts("train"), params, pool)
         lines, encode = make_lines(descriptors, pool.candidates), Remembering(minilm)
         world = params.world if params.pool.kind == "sandbox" else None
-        contest = Contest(questions, lines, records, params.evaluate, encode, marker, world)
+        train = workspace.artifacts("ingest") / "train.parquet"
+        school = School(workspace.artifacts("train") / "warm_start", train, params.episode, pool, stack)
+        contest = Contest(questions, lines, records, params.evaluate, encode, marker, world, school)
         with Progress("evaluate", total=contest.size, unit="episodes") as progress:
             in_flight = params.evaluate.batch
             tariff = Tariff(params.evaluate.router_prompt_price, params.evaluate.router_price)

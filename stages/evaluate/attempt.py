@@ -37,6 +37,8 @@ class Attempt:
     """Seconds of its calls, one after the other; the policy's own decoding is not in it."""
     tokens: tuple[Tokens, ...] = field(default=(), kw_only=True)
     """Of each call, in the order of `called`: what a bill at other prices is made from."""
+    reply: str | None = field(default=None, kw_only=True)
+    """The candidate's reply that the base policy answers from; None of a method that takes no single one."""
 
     @property
     def calls(self) -> int:
@@ -65,6 +67,18 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class ReplyMarks:
+    """The second mode: the reply that a method takes, marked as it stands, without the base policy."""
+
+    em: float
+    """0 or 1: it is a gold answer and nothing else."""
+    f1: float
+    """0 to 1."""
+    holds: float
+    """0 or 1: it holds a gold answer, one that the question does not hold already."""
+
+
+@dataclass(frozen=True)
 class Result(Attempt):
     """An attempt with its marks."""
 
@@ -74,12 +88,15 @@ class Result(Attempt):
     """0 or 1."""
     f1: float
     """0 to 1."""
+    reply_marks: ReplyMarks | None = field(default=None, kw_only=True)
 
     @classmethod
-    def of(cls, attempt: Attempt, method: str, pool: PoolName, em: float, f1: float) -> Result:
+    def of(
+        cls, attempt: Attempt, method: str, pool: PoolName, em: float, f1: float, reply_marks: ReplyMarks | None = None
+    ) -> Result:
         """The attempt, marked."""
         known: dict[str, Any] = {item.name: getattr(attempt, item.name) for item in fields(Attempt)}
-        return cls(**known, method=method, pool=pool, em=em, f1=f1)
+        return cls(**known, method=method, pool=pool, em=em, f1=f1, reply_marks=reply_marks)
 
 
 def from_episode(question: Question, episode: Episode, tariff: Tariff, *, scripted: bool = False) -> Attempt:

@@ -11,9 +11,10 @@ import numpy as np
 
 from stages.evaluate.attempt import Attempt, PoolName, Result
 from stages.evaluate.calibration import STATED, TABLE, Calibration, Estimating, calibrate
-from stages.evaluate.marking import Marker
+from stages.evaluate.marking import Marker, tells
 from stages.evaluate.measure import Line, Measurement, Table, distinct_parts
 from stages.evaluate.oracle import Probe, best_attempt
+from stages.evaluate.player import Player
 from stages.evaluate.reading import exchanges
 from stages.evaluate.records import Record
 from stages.evaluate.routers.catalogue import FITS
@@ -23,13 +24,14 @@ from stages.evaluate.routers.encoder import Encoder
 from stages.evaluate.routers.fixed import FixedRouter, largest
 from stages.evaluate.routers.ground import Ground
 from stages.evaluate.routers.history import make_history
+from stages.evaluate.routers.knn import fit_knn
 from stages.evaluate.routers.played import PLAYS, named
 from stages.evaluate.routers.protocol import Asked, Choice, Router
-from stages.shared.errors import DataError, PipelineError, TransientError
+from stages.evaluate.school import School, Teach
+from stages.shared.errors import ConfigurationError, DataError, PipelineError, TransientError
 from stages.shared.params import EvaluateParams, RecordsMethod, WorldParams
 from stages.shared.params.evaluate import PlayedMethod
 from stages.shared.questions import Question
-from stages.shared.scoring import contains
 
 METHOD_FAULTS = (PipelineError, ValueError, ArithmeticError, LookupError, RuntimeError)
 """What a method may fail with, on records that are not enough for it, without taking the others along."""
@@ -65,6 +67,8 @@ class Contest:
     marker: Marker
     world: WorldParams | None = None
     """Of the sandbox: its facts are searched where `evaluate.corpus` names no folder."""
+    school: School | None = None
+    """Where a method may tune a copy of the base policy."""
     calibrations: dict[str, Calibration] = field(default_factory=dict)
     """Of the seen pool, filled by `run`: a method, or the prompt's table, -> what its stated chances are worth."""
 
@@ -119,19 +123,33 @@ class Contest:
 
     async def _play(self, measurement: Measurement, line: Line, method: PlayedMethod) -> list[Attempt] | Failure:
         """A candidate that does not answer stops the stage, as everywhere; any other fault loses the method alone."""
-        ground = Ground(
-            measurement.base, measurement.trained, measurement.tariff, line, self.params, self.encode,
-            lambda: make_history(self.records, line.names, self.encode), self._corpus,
-        )  # fmt: skip
         try:
-            return await measurement.played(f"{method}, {line.pool}", PLAYS[method](ground))
+            play = await asyncio.to_thread(PLAYS[method], self.ground(measurement, line))
+            return await measurement.played(f"{method}, {line.pool}", play)
         except TransientError:
             raise
         except METHOD_FAULTS as error:
             return Failure(method, line.pool, str(error) or type(error).__name__)
 
+    def ground(self, measurement: Measurement, line: Line, knn: Router | None = None) -> Ground:
+        """What a method is played on; `knn` stands for the KNN router fitted on these candidates' records."""
+
+        def nearest() -> Router:
+            """Whom the starred KNN router asks about a part."""
+            return knn or fit_knn(make_history(self.records, line.names, self.encode), self.params)
+
+        return Ground(
+            measurement.base, measurement.trained, measurement.tariff, line, self.params, self.encode, nearest,
+            self._corpus, self._taught,
+        )  # fmt: skip
+
     def _corpus(self) -> Corpus:
         return load_corpus(self.params.corpus, self.world)
+
+    def _taught(self, teach: Teach) -> Player:
+        if self.school is None:
+            raise ConfigurationError("there is no policy to tune here; run the pipeline")
+        return self.school.taught(teach)
 
     async def _line(self, measurement: Measurement, line: Line, table: Table, alone: Sequence[Attempt]) -> list[Result]:
         before = await measurement.before_ppo(line)
@@ -248,11 +266,6 @@ def chosen(table: Table, question: Question, choice: Choice) -> Attempt:
 def best_measured(records: Sequence[Record], names: Sequence[str]) -> str:
     """The candidate with the most right replies in the profile: chosen without a look at the test sets."""
     return max(names, key=lambda name: sum(record.score for record in records if record.candidate == name))
-
-
-def tells(question: Question, reply: str) -> bool:
-    """Whether a reply holds a gold answer that the question does not hold already, as a comparison's does."""
-    return contains(reply, question.answers) and not contains(question.question, question.answers)
 
 
 def prompted(before: Sequence[Attempt], table: Table, alone: Sequence[Attempt]) -> list[Attempt]:

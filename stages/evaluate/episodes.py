@@ -34,13 +34,18 @@ SCHEMA = pa.schema(
         ("own_cost", pa.float64()),
         ("own_tokens", pa.int64()),
         ("own_read", pa.int64()),
+        ("reply", pa.string()),
+        ("reply_em", pa.float64()),
+        ("reply_f1", pa.float64()),
+        ("reply_holds", pa.float64()),
         ("faults", pa.list_(pa.string())),
         ("transcript", pa.string()),
     ]
 )
 """Costs are millionths of a dollar; `own_*` is what the policy itself wrote, read and cost; `called` names the
 candidate behind each call, in order, and `prompt_tokens` and `completion_tokens` are of these calls; `latency_s` is
-seconds of the calls, one after the other."""
+seconds of the calls, one after the other; `reply` is the one that was answered from, whole, with its own marks, null of
+methods that take no single one."""
 
 
 def write_episodes(path: Path, results: Iterable[Result]) -> None:
@@ -52,7 +57,7 @@ def write_episodes(path: Path, results: Iterable[Result]) -> None:
 
 
 def _row(result: Result) -> dict[str, object]:
-    question = result.question
+    question, marks = result.question, result.reply_marks
     return {
         "method": result.method, "pool": result.pool, "dataset": question.dataset, "question_id": question.id,
         "question": question.question, "answers": list(question.answers), "topic": question.topic,
@@ -63,5 +68,7 @@ def _row(result: Result) -> dict[str, object]:
         "completion_tokens": [count for _, count in result.tokens],
         "latency_s": result.latency_s,
         "own_cost": result.own_cost, "own_tokens": result.own_tokens, "own_read": result.own_read,
+        "reply": result.reply, "reply_em": marks and marks.em, "reply_f1": marks and marks.f1,
+        "reply_holds": marks and marks.holds,
         "faults": list(result.faults), "transcript": result.transcript,
     }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from stages.evaluate.attempt import Attempt, PoolName, from_episode
@@ -161,7 +161,8 @@ class Measurement:
                 f"the call of {name} with {question.dataset} question {question.id} did not survive the policy's "
                 "tokenizer or does not fit its context; rename the candidate, or raise episode.response_tokens"
             )
-        return Call(from_episode(question, episode, self.tariff, scripted=True), episode.calls[0].reply.text)
+        reply = episode.calls[0].reply.text
+        return Call(replace(from_episode(question, episode, self.tariff, scripted=True), reply=reply), reply)
 
     async def _each(self, note: str, items: Sequence[S], work: Callable[[S], Awaitable[T]]) -> list[T]:
         async def one(item: S) -> T:

@@ -155,6 +155,12 @@ _NAMED = (
         "The base policy alone, as Direct, but its turn is opened with <think> and not <answer>.",
     ),
     Description(
+        "sft",
+        "SFT",
+        "baseline",
+        "A copy of the base policy, tuned on the training questions to answer by itself; it calls nobody.",
+    ),
+    Description(
         "rag",
         "RAG",
         "baseline",

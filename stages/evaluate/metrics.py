@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from stages.evaluate import behaviour
-from stages.evaluate.attempt import PoolName, Result
+from stages.evaluate.attempt import PoolName, ReplyMarks, Result
 from stages.evaluate.calibration import Calibration
 from stages.evaluate.frontier import Point
 from stages.evaluate.reading import Reading
@@ -55,6 +55,27 @@ class Cell:
 
 
 Methods = dict[str, dict[str, Cell]]
+
+
+@dataclass(frozen=True)
+class ReplyCell:
+    """The second mode of one method on one set: the reply that it takes, marked as it stands.
+
+    Where it takes none, as Prompt LLM where no candidate is named, its own answer stands in its place.
+    """
+
+    holds: float
+    """Share of replies that hold a gold answer."""
+    holds_low: float
+    holds_high: float
+    em: float
+    em_low: float
+    em_high: float
+    f1: float
+    n: int
+
+
+Replies = dict[str, dict[str, ReplyCell]]
 
 
 @dataclass(frozen=True)
@@ -131,6 +152,9 @@ class Evaluation:
     """AIQ of random mixtures of the fixed candidates: what a router has to beat."""
     highest_cost: float
     """AIQ and hypervolume run over costs from 0 to here: that of the dearest fixed candidate."""
+    replies: Replies
+    """The second mode, seen pool: methods that take a reply, by set; `methods` is the paper's, where the base policy
+    answers from it."""
     calibration: dict[str, Calibration]
     """Method, or `prompt` for the table that the router reads -> what its stated chances are worth, seen pool."""
     router: Behaviour
@@ -198,6 +222,34 @@ def method_cells(measured: Measured, method: str, resamples: Resamples) -> dict[
     return cells | {AVERAGE: _cell(whole, sum(measured.sizes.values()))}
 
 
+def reply_cells(measured: Measured, resamples: Resamples) -> Replies:
+    """The second mode of every method that takes single replies."""
+    taking = [name for name in measured.by_method if any(item.reply_marks for item in measured.all(name))]
+    return {name: _reply_cells(measured, name, resamples) for name in taking}
+
+
+def _reply_cells(measured: Measured, method: str, resamples: Resamples) -> dict[str, ReplyCell]:
+    rows = {
+        name: [item.reply_marks or ReplyMarks(item.em, item.f1, item.em) for item in group]
+        for name, group in measured.by_method[method].items()
+    }
+    columns = {
+        field: {name: np.array([getattr(marks, field) for marks in group]) for name, group in rows.items()}
+        for field in ("holds", "em", "f1")
+    }
+    found = {
+        name: _reply_cell({field: resamples.mean(name, values[name]) for field, values in columns.items()}, n)
+        for name, n in measured.sizes.items()
+    }
+    whole = {field: resamples.average(values) for field, values in columns.items()}
+    return found | {AVERAGE: _reply_cell(whole, sum(measured.sizes.values()))}
+
+
+def _reply_cell(fields: Mapping[str, Interval], n: int) -> ReplyCell:
+    holds, em = fields["holds"], fields["em"]
+    return ReplyCell(holds.value, holds.low, holds.high, em.value, em.low, em.high, fields["f1"].value, n)
+
+
 def evaluate(
     seen: Measured, every: Measured | None, candidates: Mapping[PoolName, Sequence[str]], resamples: Resamples, *,
     synthetic: bool, seed: int, count: int, reading: Reading | None = None,
@@ -232,7 +284,8 @@ def evaluate(
     scale = _scale(methods)
     return Evaluation(
         methods=methods, failed=dict(failed.get("seen", {})), tradeoffs=_tradeoffs(seen, methods, scale),
-        zero_router=scale.zero_router, highest_cost=scale.highest_cost, calibration=dict(calibrations), router=router,
+        zero_router=scale.zero_router, highest_cost=scale.highest_cost, replies=reply_cells(seen, resamples),
+        calibration=dict(calibrations), router=router,
         seed=seed, confidence=resamples.confidence, resamples=count,
     )  # fmt: skip
 

@@ -71,9 +71,16 @@ class Player:
         message = render_prompt(question.question, roster, self.params.prompt, self.params.max_calls)
         return chat_ids(self.tokenizer, message)
 
-    async def run(self, question: Question, roster: Roster, generate: Generate, max_calls: int) -> Episode:
-        """One episode whose turns come from `generate`. Raises TransientError when the pool fails it each time."""
-        prompt, params = self._prompt(question, roster), self.params.model_copy(update={"max_calls": max_calls})
+    async def run(
+        self, question: Question, roster: Roster, generate: Generate, max_calls: int,
+        prompt: Sequence[int] | None = None,
+    ) -> Episode:  # fmt: skip
+        """One episode whose turns come from `generate`; `prompt` stands for that which shows the roster.
+
+        Raises TransientError when the pool fails it each time.
+        """
+        prompt = self._prompt(question, roster) if prompt is None else prompt
+        params = self.params.model_copy(update={"max_calls": max_calls})
         for _ in range(REPLAYS):
             episode = await run_episode(prompt, roster, generate, self.pool, self.tokenizer, params)
             if episode.ending != "infrastructure":

@@ -31,6 +31,13 @@ class Tradeoff:
     optimality: Optimality
     gap_to_oracle: float
     """Average EM of the oracle minus this method's."""
+    apgr: float | None
+    """Average performance gap recovered, from the cheapest fixed candidate to the best one, over the cost between both;
+    None where the best is the cheapest."""
+    cpt50: float | None
+    """Share of the way between these two costs at which half of that gap is recovered; None where it never is."""
+    cpt80: float | None
+    """The same for four fifths of the gap."""
     cost_at_equal_em: float | None
     """What the zero router (fixed candidates, mixed at random) pays for the same EM; None where it never gets there."""
 
@@ -44,6 +51,12 @@ class Scale:
     fixed: Mapping[str, frontier.Point]
     """Candidate -> (cost, EM) of always asking it."""
     oracle: frontier.Point
+
+    @property
+    def gap(self) -> tuple[frontier.Point, frontier.Point]:
+        """The cheapest fixed candidate, and the best one, of equals the cheaper: what APGR and CPT lie between."""
+        weak = min(self.fixed.values())
+        return weak, max(self.fixed.values(), key=lambda point: (point[1], -point[0]))
 
     @property
     def zero_router(self) -> float:
@@ -69,5 +82,8 @@ def tradeoff(results: Sequence[Result], point: frontier.Point, oracle: Sequence[
             [result.em for result in oracle], [result.cost for result in oracle],
         ),
         gap_to_oracle=scale.oracle[1] - em,
+        apgr=frontier.apgr([point], *scale.gap),
+        cpt50=frontier.cpt([point], *scale.gap, 0.5),
+        cpt80=frontier.cpt([point], *scale.gap, 0.8),
         cost_at_equal_em=frontier.cost_of([frontier.NOBODY, *scale.fixed.values()], em),
     )  # fmt: skip

@@ -1,15 +1,17 @@
-"""What was set otherwise in two runs: parameters, the pool and its prices, the data."""
+"""What was set otherwise in two runs: parameters, the pool and its prices, the images, the data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from stages.evaluate.diff.run import COUNTS, HASH, Run
 
-Part = Literal["data", "price", "pool", "parameter"]
+Part = Literal["data", "price", "pool", "image", "parameter"]
+ORDER: tuple[Part, ...] = get_args(Part)
 PRICES = ("price", "prompt_price", "router_price", "router_prompt_price")
+PREFIXES: dict[str, Part] = {"pool.": "pool", "stage.images.": "image"}
 ABSENT = "(absent)"
 
 
@@ -24,14 +26,13 @@ class Change:
 
 
 def changes(before: Run, after: Run) -> list[Change]:
-    """Everything that differs: data first, then prices, the pool, other parameters."""
+    """Everything that differs: data first, then prices, the pool, images, other parameters."""
     found = _data(before, after)
     old, new = dict(flatten(before.params)), dict(flatten(after.params))
     for key in [*old, *(key for key in new if key not in old)]:
         if old.get(key, ABSENT) != new.get(key, ABSENT):
             found.append(Change(part_of(key, old, new), key, old.get(key, ABSENT), new.get(key, ABSENT)))
-    order: tuple[Part, ...] = ("data", "price", "pool", "parameter")
-    return sorted(found, key=lambda change: order.index(change.part))
+    return sorted(found, key=lambda change: ORDER.index(change.part))
 
 
 def _data(before: Run, after: Run) -> list[Change]:
@@ -46,7 +47,7 @@ def part_of(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Part:
     """A price counts as changed where both runs have one: a candidate that came or went is a change of the pool."""
     if key.rsplit(".", 1)[-1] in PRICES and key in old and key in new:
         return "price"
-    return "pool" if key.startswith("pool.") else "parameter"
+    return next((part for prefix, part in PREFIXES.items() if key.startswith(prefix)), "parameter")
 
 
 def flatten(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ cheapest candidates are the probes here, and where they agree their reply is the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,10 @@ class VarianceRouter:
             raise DataError("acar compares replies, and there are none")
         return [self._one(index, asked.reply) for index in range(len(asked.questions))]
 
+    def without(self, gone: Collection[str]) -> VarianceRouter:
+        """The next cheapest are the probes, the next strongest vote: read off the records, nothing is learned."""
+        return ranked(self.history.only(self.history.kept(gone)))
+
     def _one(self, index: int, reply: Reply) -> Choice:
         names = self.history.candidates
         texts = [reply(index, names[place]) for place in range(PROBES)]
@@ -54,6 +58,11 @@ class VarianceRouter:
 
 
 def fit_acar(history: History, params: EvaluateParams) -> VarianceRouter:
+    """Nothing is learned. Raises DataError without replies, or with fewer than three candidates."""
+    return ranked(history)
+
+
+def ranked(history: History) -> VarianceRouter:
     """Who is strongest on the records. Raises DataError without replies, or with fewer than three candidates."""
     if history.replies is None:
         raise DataError("acar compares replies, and these records hold scores only")

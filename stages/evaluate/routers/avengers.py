@@ -7,6 +7,7 @@ to 0..1 over the candidates; a question sums x over its nearest clusters. Here a
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,11 @@ class ClusterRouter:
         count = max(1, round(NEAREST * len(self.centres) / CLUSTERS))
         nearest = np.argsort(distance, axis=1, kind="stable")[:, :count]
         return single(self.history, np.argmax(worth[nearest].sum(axis=1), axis=1))
+
+    def without(self, gone: Collection[str]) -> ClusterRouter:
+        """Every cluster thinks of the others as before."""
+        kept = self.history.kept(gone)
+        return ClusterRouter(self.history.only(kept), self.centres, self.performance[:, kept], self.expense[:, kept])
 
 
 def fit_avengers(history: History, params: EvaluateParams) -> ClusterRouter:

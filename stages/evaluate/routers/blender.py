@@ -9,7 +9,7 @@ left out: as for every method here, the base policy writes the answer, from the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ class PairRanker(torch.nn.Module):
 
     def __init__(self, width: int, candidates: int) -> None:
         super().__init__()
+        self.candidates = candidates
         self.question = torch.nn.Linear(width, WIDTH)
         self.first = torch.nn.Linear(LETTERS + candidates + 1, WIDTH)
         self.second = torch.nn.Linear(LETTERS + candidates + 1, WIDTH)
@@ -51,15 +52,23 @@ class BlenderRouter:
 
     history: History
     ranker: PairRanker
+    known: tuple[int, ...]
+    """Of the history's candidates, their places among those that the ranker was fitted on."""
 
     def decide(self, asked: Asked, thrift: float = 0.0) -> list[Choice]:
         """A call of every candidate a question, whatever the thrift. Raises DataError without replies to rank."""
         if asked.reply is None:
             raise DataError("llm-blender ranks replies, and there are none")
         names, reply = self.history.candidates, asked.reply
-        told = described([[reply(row, name) for name in names] for row in range(len(asked.questions))])
+        rows = [[reply(row, name) for name in names] for row in range(len(asked.questions))]
+        told = described(rows, np.eye(self.ranker.candidates)[list(self.known)])
         cost = float(self.history.mean_costs.sum())
         return [Choice(names, names[place], cost) for place in logits(self.ranker, asked.vectors, told).argmax(axis=1)]
+
+    def without(self, gone: Collection[str]) -> BlenderRouter:
+        """The replies of the others are compared as before."""
+        kept = self.history.kept(gone)
+        return BlenderRouter(self.history.only(kept), self.ranker, tuple(self.known[place] for place in kept))
 
 
 def fit_blender(history: History, params: EvaluateParams) -> BlenderRouter:
@@ -71,7 +80,7 @@ def fit_blender(history: History, params: EvaluateParams) -> BlenderRouter:
         raise DataError("llm-blender learns from preferences, and no question tells two replies apart")
     torch.manual_seed(params.seed)
     question, winner, loser = (torch.as_tensor(places) for places in np.nonzero(better))
-    vectors, told = tensor(history.vectors), tensor(described(history.replies))
+    vectors, told = tensor(history.vectors), tensor(described(history.replies, np.eye(len(history.candidates))))
     ranker = PairRanker(vectors.shape[1], len(history.candidates))
 
     def loss(rows: Any) -> Any:
@@ -81,14 +90,17 @@ def fit_blender(history: History, params: EvaluateParams) -> BlenderRouter:
         return torch.nn.functional.softplus(-won).mean()
 
     learn(ranker, len(question), loss)
-    return BlenderRouter(history, ranker)
+    return BlenderRouter(history, ranker, tuple(range(len(history.candidates))))
 
 
-def described(replies: Sequence[Sequence[str]]) -> np.ndarray:
-    """(questions, candidates, letters + candidates + 1): letters, candidate, share of the others that agree."""
+def described(replies: Sequence[Sequence[str]], names: np.ndarray) -> np.ndarray:
+    """(questions, replies, letters + candidates + 1): letters, whose, the share of the others that agree.
+
+    `names`: (replies, candidates), a row of which says whose reply stands there.
+    """
     count, width = len(replies), len(replies[0])
     written = letters([text for row in replies for text in row]).reshape(count, width, LETTERS)
-    whose = np.broadcast_to(np.eye(width), (count, width, width))
+    whose = np.broadcast_to(names, (count, *names.shape))
     return np.concatenate([written, whose, np.array([support(row) for row in replies])[:, :, None]], axis=2)
 
 
@@ -104,10 +116,10 @@ def support(row: Sequence[str]) -> list[float]:
 def logits(ranker: PairRanker, vectors: np.ndarray, told: np.ndarray) -> np.ndarray:
     """(questions, candidates): the sum of a reply's logits against every other."""
     asked, replies = tensor(vectors), tensor(told)
-    width = replies.shape[1]
+    width, none = replies.shape[1], torch.zeros(len(asked))
     with torch.inference_mode():
         columns = [
-            sum(ranker(asked, replies[:, own], replies[:, other]) for other in range(width) if other != own)
+            sum((ranker(asked, replies[:, own], replies[:, other]) for other in range(width) if other != own), none)
             for own in range(width)
         ]
         found: np.ndarray = torch.stack(columns, dim=1).numpy()

@@ -8,7 +8,7 @@ weighed at a time here. Estimates are the classifiers of `correctness` before a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from scipy.stats import norm
 
 from stages.evaluate.routers.correctness import fit_correctness
+from stages.evaluate.routers.estimating import Estimate, columns
 from stages.evaluate.routers.frugalgpt import features, fit_scorers, trust
 from stages.evaluate.routers.history import History
 from stages.evaluate.routers.protocol import Asked, Choice
@@ -41,7 +42,7 @@ class CascadingRouter:
     """Asks as long as another reply is worth more than it costs."""
 
     history: History
-    before: Any
+    before: Estimate
     """The estimate of quality before a reply."""
     scorers: tuple[Any, ...]
     spread: np.ndarray
@@ -67,6 +68,14 @@ class CascadingRouter:
             Choice(tuple(names[place] for place in path.called), names[path.taken], float(costs[[*path.called]].sum()))
             for path in found
         ]
+
+    def without(self, gone: Collection[str]) -> CascadingRouter:
+        """The others are estimated and trusted as before, and a dollar is worth as much quality as before."""
+        kept = self.history.kept(gone)
+        history = self.history.only(kept)
+        weight = self.weight * float(history.mean_costs.max() / (self.history.mean_costs.max() or 1.0))
+        scorers = tuple(self.scorers[place] for place in kept)
+        return CascadingRouter(history, columns(self.before, kept), scorers, self.spread[kept], weight)
 
 
 def fit_cascading(history: History, params: EvaluateParams) -> CascadingRouter:

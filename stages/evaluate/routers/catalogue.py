@@ -19,13 +19,13 @@ from stages.evaluate.routers.irt import fit_irt
 from stages.evaluate.routers.knn import fit_knn
 from stages.evaluate.routers.llmrank import fit_llmrank
 from stages.evaluate.routers.mlp import fit_mlp
-from stages.evaluate.routers.protocol import Router
+from stages.evaluate.routers.protocol import FittedRouter
 from stages.evaluate.routers.routellm import fit_routellm
 from stages.evaluate.routers.routerdc import fit_routerdc
 from stages.evaluate.routers.routoo import fit_routoo
 from stages.shared.params import EvaluateParams, RecordsMethod
 
-FITS: Mapping[RecordsMethod, Callable[[History, EvaluateParams], Router]] = {
+FITS: Mapping[RecordsMethod, Callable[[History, EvaluateParams], FittedRouter]] = {
     "knn": fit_knn,
     "mlp": fit_mlp,
     "bert": fit_bert,

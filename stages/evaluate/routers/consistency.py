@@ -7,6 +7,7 @@ so that the votes are those of several cheap candidates instead of several sampl
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from stages.evaluate.routers.history import History
@@ -33,6 +34,10 @@ class ConsistencyRouter:
             raise DataError("consistency-cascade compares replies, and there are none")
         return [self._one(index, asked.reply) for index in range(len(asked.questions))]
 
+    def without(self, gone: Collection[str]) -> ConsistencyRouter:
+        """The next cheapest vote, the next strongest decides: that is read off the records, nothing is learned."""
+        return seated(self.history.only(self.history.kept(gone)))
+
     def _one(self, index: int, reply: Reply) -> Choice:
         names = self.history.candidates
         for place, asked in enumerate(self.panel):
@@ -53,6 +58,11 @@ class ConsistencyRouter:
 
 
 def fit_consistency(history: History, params: EvaluateParams) -> ConsistencyRouter:
+    """Nothing is learned. Raises DataError without replies, or with too few candidates."""
+    return seated(history)
+
+
+def seated(history: History) -> ConsistencyRouter:
     """The cheapest candidates but the strongest vote. Raises DataError without replies, or with too few candidates."""
     strong = history.strongest
     panel = tuple(place for place in range(len(history.candidates)) if place != strong)[:PANEL]

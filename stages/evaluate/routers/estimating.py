@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,3 +31,13 @@ class EstimatingRouter:
         costs = self.history.mean_costs
         worth = (1 - thrift) * estimates - thrift * costs / (costs.max() or 1.0)
         return single(self.history, np.argmax(worth, axis=1))
+
+    def without(self, gone: Collection[str]) -> EstimatingRouter:
+        """The others are estimated as before."""
+        kept = self.history.kept(gone)
+        return EstimatingRouter(self.history.only(kept), columns(self.estimate, kept))
+
+
+def columns(estimate: Estimate, places: Sequence[int]) -> Estimate:
+    """An estimate of some of the candidates alone."""
+    return lambda asked: estimate(asked)[:, places]

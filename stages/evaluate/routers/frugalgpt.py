@@ -7,8 +7,8 @@ a logistic regression a candidate, on the question's embedding and the reply's l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import permutations, product
 from typing import Any
 
@@ -58,6 +58,11 @@ class FrugalRouter:
             self.strategies, key=lambda item: ((1 - thrift) * item.reward - thrift * item.cost / dearest, -item.cost)
         )
         return self._played(best, asked, asked.reply)
+
+    def without(self, gone: Collection[str]) -> FrugalRouter:
+        """The strategies that do without them; a scorer knows one candidate alone."""
+        kept = set(self.history.kept(gone))
+        return replace(self, strategies=tuple(item for item in self.strategies if kept.issuperset(item.order)))
 
     def _played(self, strategy: Strategy, asked: Asked, reply: Reply) -> list[Choice]:
         called: list[list[int]] = [[] for _ in asked.questions]

@@ -11,7 +11,8 @@ from stages.evaluate.own import Own, Tariff
 from stages.evaluate.player import Player
 from stages.evaluate.routers.corpus import Corpus
 from stages.evaluate.routers.encoder import Encoder
-from stages.evaluate.routers.history import History
+from stages.evaluate.routers.protocol import Router
+from stages.evaluate.school import Teach
 from stages.shared.params import EvaluateParams
 from stages.shared.questions import Question
 
@@ -29,10 +30,12 @@ class Ground:
     line: Line
     params: EvaluateParams
     encode: Encoder
-    history: Callable[[], History]
-    """The profile's records. Raises DataError where there are not enough."""
+    knn: Callable[[], Router]
+    """The KNN router of these candidates. Raises DataError where there are not enough records."""
     corpus: Callable[[], Corpus]
     """What can be searched. Raises ConfigurationError where there is nothing."""
+    taught: Callable[[Teach], Player]
+    """A copy of the base policy that was taught so. Raises ConfigurationError where there is nowhere to."""
 
     def own(self, read: int, written: int) -> Own:
         """So many tokens of the policy, with their cost."""

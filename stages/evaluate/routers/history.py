@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,6 +47,16 @@ class History:
         if not cheaper:
             raise DataError(f"no candidate costs less than the strongest, {self.candidates[strong]}: nothing to weigh")
         return max(cheaper, key=lambda place: self.scores[:, place].mean()), strong
+
+    def kept(self, gone: Collection[str]) -> list[int]:
+        """Places of the candidates that stay when these are taken away."""
+        return [place for place, name in enumerate(self.candidates) if name not in gone]
+
+    def only(self, places: Sequence[int]) -> History:
+        """The same questions with some of the candidates."""
+        rows = None if self.replies is None else tuple(tuple(row[place] for place in places) for row in self.replies)
+        names = tuple(self.candidates[place] for place in places)
+        return replace(self, candidates=names, scores=self.scores[:, places], costs=self.costs[:, places], replies=rows)
 
     def require(self, least: int, method: str) -> None:
         """Raises DataError where there are too few questions to fit a method on."""

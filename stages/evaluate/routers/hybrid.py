@@ -6,6 +6,7 @@ weak one of the pair is the best candidate that costs less than the strongest.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,11 @@ class HybridRouter:
         """One call a question, to one of the two."""
         as_good = self.model.predict_proba(asked.vectors)[:, -1] * (self.model.classes_[-1] == 1)
         return single(self.history, np.where(as_good >= (1 - thrift) / 2, self.weak, self.strong))
+
+    def without(self, gone: Collection[str]) -> HybridRouter | None:
+        """The same where neither of the two leaves: what was learned is about this pair."""
+        names = self.history.candidates
+        return None if {names[self.weak], names[self.strong]} & set(gone) else self
 
 
 def fit_hybrid(history: History, params: EvaluateParams) -> HybridRouter:

@@ -16,7 +16,6 @@ from stages.evaluate.attempt import Attempt, from_episode
 from stages.evaluate.own import Own
 from stages.evaluate.player import Player
 from stages.evaluate.routers.ground import Ground, Play
-from stages.evaluate.routers.knn import fit_knn
 from stages.evaluate.routers.protocol import Asked
 from stages.shared.episode.prompt import chat_ids, render_prompt
 from stages.shared.episode.protocol import STOPS, CallRequest, neutralise, parse_turn, without_end_tokens
@@ -52,7 +51,7 @@ def set_up_prompt_llm_multi(ground: Ground) -> Play:
 
 def set_up_knn_multi(ground: Ground) -> Play:
     """The KNN Router chooses for each part. Raises DataError where there are not enough records."""
-    router = fit_knn(ground.history(), ground.params)
+    router = ground.knn()
     entries = {entry.name: entry for entry in ground.line.roster.entries}
 
     async def choose(part: str) -> tuple[RosterEntry | None, Own]:

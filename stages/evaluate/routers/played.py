@@ -9,6 +9,7 @@ from stages.evaluate.routers.ground import Ground, Play
 from stages.evaluate.routers.multi import set_up_knn_multi, set_up_prompt_llm_multi
 from stages.evaluate.routers.rag import set_up_rag
 from stages.evaluate.routers.searchr1 import set_up_search_r1
+from stages.evaluate.routers.sft import set_up_sft
 from stages.shared.params import EvaluateParams
 from stages.shared.params.evaluate import PlayedMethod
 
@@ -16,10 +17,11 @@ PLAYS: Mapping[PlayedMethod, Callable[[Ground], Play]] = {
     "prompt-llm-multi": set_up_prompt_llm_multi,
     "knn-multi": set_up_knn_multi,
     "cot": set_up_cot,
+    "sft": set_up_sft,
     "rag": set_up_rag,
     "search-r1": set_up_search_r1,
 }
-ALONE: frozenset[PlayedMethod] = frozenset({"cot", "rag", "search-r1"})
+ALONE: frozenset[PlayedMethod] = frozenset({"cot", "sft", "rag", "search-r1"})
 """Those that call no candidate: they are the same with unseen ones, and are played once."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,6 +40,17 @@ class Router(Protocol):
 
     def decide(self, asked: Asked, thrift: float = 0.0) -> list[Choice]:
         """One choice a question. `thrift`: 0 looks at quality alone, 1 at cost alone."""
+        ...
+
+
+class FittedRouter(Router, Protocol):
+    """A router that was fitted on records."""
+
+    def without(self, gone: Collection[str]) -> Router | None:
+        """The same, as it stands, when candidates are taken away; None where it would have to be fitted again.
+
+        Raises DataError where those that are left are too few for it.
+        """
         ...
 
 

@@ -8,13 +8,14 @@ on the MiniLM embedding stands for it, so that only the shape is Routoo's.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from stages.evaluate.routers.estimating import Estimate
+from stages.evaluate.routers.estimating import Estimate, columns
 from stages.evaluate.routers.history import History, finite
 from stages.evaluate.routers.learning import learn_scores
 from stages.evaluate.routers.protocol import Asked, Choice, single
@@ -53,6 +54,11 @@ class BudgetRouter:
         costs = self.history.mean_costs
         free = costs[scores.argmax(axis=1)].mean()
         return single(self.history, spend(scores, costs, thrift * costs.min() + (1 - thrift) * free))
+
+    def without(self, gone: Collection[str]) -> BudgetRouter:
+        """The others are predicted as before."""
+        kept = self.history.kept(gone)
+        return BudgetRouter(self.history.only(kept), columns(self.estimate, kept))
 
 
 def fit_routoo(history: History, params: EvaluateParams) -> BudgetRouter:

@@ -9,16 +9,18 @@ import numpy as np
 
 from stages.evaluate import behaviour
 from stages.evaluate.attempt import Attempt, Result
-from stages.evaluate.contest import Contest, chosen, prompted
+from stages.evaluate.contest import METHOD_FAULTS, Contest, chosen, prompted
 from stages.evaluate.measure import Line, Measurement, Table
 from stages.evaluate.metrics import AVERAGE, ROUTER, Difference, Measured, method_cells
 from stages.evaluate.routers.chance import RandomRouter
 from stages.evaluate.routers.fixed import FixedRouter, largest
+from stages.evaluate.routers.played import ALONE, PLAYS
 from stages.evaluate.routers.protocol import Asked, Choice
 from stages.evaluate.statistics import Resamples
 from stages.evaluate.unseen.cases import Case, Kind, Knowledge
 from stages.evaluate.unseen.fitted import Fitted, Outcome
 from stages.shared.episode.roster import make_roster
+from stages.shared.errors import TransientError
 
 ORACLE = "oracle"
 
@@ -96,10 +98,31 @@ async def play_case(
         **{name: [chosen(table, *pair) for pair in zip(contest.questions, made, strict=True)]
            for name, made in choices.items()},
     }  # fmt: skip
+    attempts |= await _multi(contest, measurement, line, fitted, case, outcome)
     results: list[Result] = []
     for method, group in attempts.items():
         results += contest.marker.mark(method, "all", group)
     return Played(case, Measured(results, contest.questions, "all"), outcome)
+
+
+async def _multi(
+    contest: Contest, measurement: Measurement, line: Line, fitted: Fitted, case: Case, outcome: Outcome
+) -> dict[str, list[Attempt]]:
+    """What the policy plays with the candidates of the case; who cannot, or fails, is noted in the outcome."""
+    found: dict[str, list[Attempt]] = {}
+    for method in (name for name in PLAYS if name in contest.params.methods and name not in ALONE):
+        try:
+            router = fitted.ready(case, "knn") if method == "knn-multi" else None
+            if isinstance(router, str):
+                outcome.cannot[method] = router
+                continue
+            ground = contest.ground(measurement, line, router)
+            found[method] = await measurement.played(f"{method}, {case}", PLAYS[method](ground))
+        except TransientError:
+            raise
+        except METHOD_FAULTS as error:
+            outcome.failed[method] = str(error) or type(error).__name__
+    return found
 
 
 def score_cases(played: Sequence[Played], resamples: Resamples) -> tuple[CaseScores, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, PositiveInt, field_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator
 
 from stages.shared.params.section import Section
 
@@ -14,7 +14,7 @@ RecordsMethod = Literal[
     "llmrank", "routoo", "avengers-pro", "frugalgpt", "consistency-cascade", "cascade-routing", "acar", "llm-blender",
 ]  # fmt: skip
 """Routers that are fitted on the profile's records."""
-PlayedMethod = Literal["prompt-llm-multi", "knn-multi", "cot", "rag", "search-r1"]
+PlayedMethod = Literal["prompt-llm-multi", "knn-multi", "cot", "sft", "rag", "search-r1"]
 """Methods for which a policy plays episodes of their own: they take part in the pipeline alone, not on records."""
 Method = RecordsMethod | PlayedMethod
 RECORDS_METHODS: tuple[RecordsMethod, ...] = get_args(RecordsMethod)
@@ -33,6 +33,16 @@ def known_method(name: Any) -> Any:
     raise ValueError(f"no method is called {name!r}; {hint}")
 
 
+class SftParams(Section):
+    """How the baseline `sft` tunes the base policy: the defaults suit the `tiny` one."""
+
+    steps: PositiveInt = 120
+    batch: PositiveInt = 16
+    """Questions a step."""
+    learning_rate: PositiveFloat = 1e-3
+    """At the first step; it falls along a cosine."""
+
+
 class EvaluateParams(Section):
     """What is measured beside the router, and how sure we are."""
 
@@ -45,6 +55,7 @@ class EvaluateParams(Section):
     corpus: str | None = None
     """Folder of passages (.jsonl with `text` or `contents`, or .txt, one a line) that `rag` and `search-r1` search;
     none: the facts of the sandbox's world."""
+    sft: SftParams = SftParams()
     neighbours: PositiveInt = 10
     """Of the KNN router."""
     batch: PositiveInt = 64

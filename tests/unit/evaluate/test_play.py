@@ -18,14 +18,15 @@ from stages.evaluate.contest import Contest, chosen
 from stages.evaluate.episodes import SCHEMA, write_episodes
 from stages.evaluate.marking import Marker, load_marker
 from stages.evaluate.measure import Call, Line, Measurement, Table, make_lines
-from stages.evaluate.metrics import Measured
+from stages.evaluate.metrics import Measured, reply_cells
 from stages.evaluate.own import Own, Tariff
 from stages.evaluate.player import Player, shown_topic
 from stages.evaluate.records import Record
 from stages.evaluate.replies import RememberingPool
 from stages.evaluate.routers.protocol import Asked, Choice
+from stages.evaluate.statistics import Resamples
 from stages.evaluate.unseen.cases import Case
-from stages.evaluate.unseen.fitted import fit_all
+from stages.evaluate.unseen.fitted import NO_RECORDS, fit_all
 from stages.evaluate.unseen.shots import Shots
 from stages.evaluate.unseen.trial import play_case
 from stages.shared.episode.types import Generation
@@ -213,6 +214,24 @@ async def test_the_policy_is_forced_onto_the_candidates_that_the_parameters_name
     assert {item.method for item in results if item.method.startswith("forced:")} == {f"forced:{n}" for n in played}
 
 
+async def test_the_reply_that_a_method_takes_is_marked_by_itself_too(
+    lines: list[Line], marker: Marker, tmp_path: Path
+) -> None:
+    """`it is town one` holds the answer and is not it: the base policy draws it out, a bare exact match does not."""
+    results = await play(lines, marker, tmp_path, FakePool())
+    found = {(item.method, item.question.dataset): item for item in results if item.pool == "seen"}
+    marks = found["fixed:Arlix", "nq"].reply_marks
+    assert found["fixed:Arlix", "nq"].reply == "it is town one"
+    assert marks is not None
+    assert (marks.em, marks.f1, marks.holds) == (0.0, pytest.approx(2 / 3), 1.0)
+    assert found["knn", "nq"].reply_marks == marks
+    assert [found[method, "nq"].reply_marks for method in ("router", "direct", "oracle", "one-call")] == [None] * 4
+    cells = reply_cells(Measured(results, QUESTIONS, "seen"), Resamples({"nq": 1, "hotpotqa": 1}, 50, 0.95, 7))
+    assert {"knn", "fixed:Arlix", "prompt-llm", "largest-llm", "random"} <= set(cells)
+    assert not {"router", "direct", "oracle"} & set(cells)
+    assert (cells["knn"]["nq"].holds, cells["knn"]["hotpotqa"].holds, cells["knn"]["average"].holds) == (1.0, 0.0, 0.5)
+
+
 async def test_the_total_cost_holds_what_the_policy_itself_read_and_wrote(
     lines: list[Line], marker: Marker, tmp_path: Path
 ) -> None:
@@ -274,6 +293,30 @@ async def test_a_case_of_other_candidates_is_played_by_all_that_can_without_fitt
     assert "mlp" in played[0].outcome.cannot
     assert "mlp" in without_bomon.by_method
     assert all("Bomon" not in item.called for name in without_bomon.by_method for item in without_bomon.all(name))
+
+
+async def test_the_starred_methods_play_a_case_with_its_own_candidates(
+    lines: list[Line], marker: Marker, tmp_path: Path
+) -> None:
+    methods = ("knn-multi", "prompt-llm-multi")
+    who, held = player(RememberingPool(FakePool())), contest(lines, marker, methods=methods)
+    fitted = fit_all(held.records, lines[0].names, Shots({}, {}), held.params, ones)
+    asked = Asked(tuple(question.question for question in QUESTIONS), np.ones((len(QUESTIONS), 1)))
+    cases = [
+        Case("added", tuple(DESCRIPTORS), ("Guvex",), knowledge="descriptor"),
+        Case("added", tuple(DESCRIPTORS), ("Guvex",), knowledge="profile"),
+        Case("removed", (DESCRIPTORS[1],), removed=("Arlix",)),
+    ]
+    with Progress("unseen", total=None, unit="episodes", root=tmp_path) as progress:
+        measurement = Measurement(who, who, QUESTIONS, TARIFF, in_flight=8, progress=progress)
+        table, alone = await measurement.table(lines), await measurement.direct(lines[0])
+        played = [await play_case(held, measurement, table, alone, fitted, case, asked) for case in cases]
+    assert [set(methods) & set(each.measured.by_method) for each in played] == [
+        {"prompt-llm-multi"}, set(methods), set(methods),
+    ]  # fmt: skip
+    assert played[0].outcome.cannot == {"knn-multi": NO_RECORDS}
+    for method in methods:
+        assert {name for item in played[2].measured.all(method) for name in item.called} <= {"Bomon"}
 
 
 def test_a_reply_that_was_looked_at_is_paid_for() -> None:

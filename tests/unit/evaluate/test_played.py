@@ -23,9 +23,11 @@ from stages.evaluate.routers.corpus import Corpus, facts, load_corpus, read_pass
 from stages.evaluate.routers.cot import thought
 from stages.evaluate.routers.ground import Ground
 from stages.evaluate.routers.history import make_history
+from stages.evaluate.routers.knn import fit_knn
 from stages.evaluate.routers.multi import listed_parts, with_name
 from stages.evaluate.routers.played import PLAYS
 from stages.evaluate.routers.searching import SearchPool, search_roster
+from stages.evaluate.school import Teach
 from stages.shared.episode.types import Generation
 from stages.shared.errors import ConfigurationError, DataError
 from stages.shared.params import EpisodeParams, EvaluateParams, WorldParams
@@ -102,13 +104,18 @@ def player(style: Style, pool: FakePool) -> Player:
     return Player(policy, Characters(), params, pool)
 
 
+def untaught(teach: Teach) -> Player:
+    """Nobody is to be tuned here."""
+    raise AssertionError(teach)
+
+
 def ground(style: Style, pool: FakePool, records: Sequence[Record] = RECORDS) -> Ground:
     who = player(style, pool)
     descriptors = [Descriptor(name, 1.0, 0.5, {"stone": TopicSkill(0.9, 0.9, 9)}) for name in NAMES]
-    line = make_lines(descriptors, pool.candidates)[0]
+    line, params = make_lines(descriptors, pool.candidates)[0], EvaluateParams(neighbours=3)
     return Ground(
-        who, who, TARIFF, line, EvaluateParams(neighbours=3), letters,
-        lambda: make_history(records, NAMES, letters), lambda: Corpus(PASSAGES),
+        who, who, TARIFF, line, params, letters,
+        lambda: fit_knn(make_history(records, NAMES, letters), params), lambda: Corpus(PASSAGES), untaught,
     )  # fmt: skip
 
 
