@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -28,8 +28,6 @@ from stages.shared.pool.serving import serve
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from stages.shared.batching import BatchedGenerator
-
 
 MILLIONTH = 1e-6
 """Costs of calls are counted in millionths of a dollar; this makes dollars of them."""
@@ -46,6 +44,18 @@ class Watcher(Protocol):
     def replied(self, candidate: Candidate, reply: Reply) -> None:
         """A candidate was asked, and this came back."""
         ...
+
+
+class Generator(Protocol):
+    """A loaded policy: `BatchedGenerator` here, `VllmGenerator` on GPUs."""
+
+    def sampler(self) -> Generate:
+        """The episode driver's `Generate`, greedy."""
+        ...
+
+
+Engine = Callable[[Path, int, int], "tuple[PreTrainedTokenizerBase, AbstractAsyncContextManager[Generator]]"]
+"""Loads the policy of a folder, for so many sequences at once of so many tokens at most, in a thread."""
 
 
 class Nobody:
@@ -111,7 +121,7 @@ class Answerer:
     params: Params
     roster: Roster
     tokenizer: PreTrainedTokenizerBase
-    generator: BatchedGenerator
+    generator: Generator
     pool: Pool
 
     def prompt(self, question: str) -> list[int]:
@@ -132,42 +142,10 @@ class Answerer:
         return await run_episode(prompt_ids, self.roster, generate, pool, self.tokenizer, self.params.episode)
 
 
-@asynccontextmanager
-async def load_release(
-    folder: Path, params: Params, candidates: Sequence[Candidate], place: Place, rows: int = 256
-) -> AsyncIterator[Answerer]:
-    """The release in `folder` with the seen ones of `candidates`, for as long as the block runs; see `calling`.
-
-    Its policy keeps keys and values of `rows` sequences; more questions than that wait for one another. The weights are
-    read in a thread, so that whatever else the event loop does goes on. Raises ConfigurationError for a pool that
-    cannot be called, TransientError for candidates that do not answer.
-    """
-    roster = make_roster([each for each in read_descriptors(folder / DESCRIPTORS) if each.seen])
-    async with calling(roster, params, candidates, place) as pool:
-        tokenizer, generator = await asyncio.to_thread(_load_policy, folder / POLICY, rows)
-        async with generator:
-            yield Answerer(params, roster, tokenizer, generator, pool)
-
-
-def answer(question: str, folder: Path, workspace: Workspace, watcher: Watcher | None = None) -> Episode:
-    """Answer one question, greedily, with the release in `folder` and the seen candidates of its own pool.
-
-    Raises ConfigurationError for an empty or too long question and for a pool that cannot be called, TransientError for
-    candidates that do not answer.
-    """
-    if not question.strip():
-        raise ConfigurationError('the question is empty; ask for example `pointsman ask "who ...?"`')
-    params = release_params(folder)
-
-    async def _once(candidates: Sequence[Candidate]) -> Episode:
-        async with load_release(folder, params, candidates, books(params, workspace, "ask")) as loaded:
-            return await loaded.answer(loaded.prompt(question), watcher or Nobody())
-
-    with serve(params.pool, params.world, workspace.state) as candidates:
-        return asyncio.run(_once(candidates))
-
-
-def _load_policy(folder: Path, rows: int) -> tuple[PreTrainedTokenizerBase, BatchedGenerator]:
+def on_this_cpu(
+    folder: Path, rows: int, tokens: int
+) -> tuple[PreTrainedTokenizerBase, AbstractAsyncContextManager[Generator]]:
+    """The `Engine` that transformers' weights run on here; memory grows with what is generated, up to `rows`."""
     from transformers.utils.logging import disable_progress_bar
 
     from stages.shared.batching import BatchedGenerator
@@ -176,3 +154,54 @@ def _load_policy(folder: Path, rows: int) -> tuple[PreTrainedTokenizerBase, Batc
     disable_progress_bar()
     tokenizer = load_tokenizer(folder)
     return tokenizer, BatchedGenerator(load_policy(folder), tokenizer, max_rows=rows)
+
+
+@asynccontextmanager
+async def load_release(
+    folder: Path,
+    params: Params,
+    candidates: Sequence[Candidate],
+    place: Place,
+    rows: int = 256,
+    engine: Engine = on_this_cpu,
+) -> AsyncIterator[Answerer]:
+    """The release in `folder` with the seen ones of `candidates`, for as long as the block runs; see `calling`.
+
+    Its policy keeps keys and values of `rows` sequences; more questions than that wait for one another. The weights are
+    read in a thread, so that whatever else the event loop does goes on. Raises ConfigurationError for a pool that
+    cannot be called, TransientError for candidates that do not answer.
+    """
+    roster = make_roster([each for each in read_descriptors(folder / DESCRIPTORS) if each.seen])
+    limits = params.episode
+    async with calling(roster, params, candidates, place) as pool:
+        tokens = limits.prompt_tokens + limits.response_tokens
+        tokenizer, loading = await asyncio.to_thread(engine, folder / POLICY, rows, tokens)
+        async with loading as generator:
+            yield Answerer(params, roster, tokenizer, generator, pool)
+
+
+def answer(question: str, folder: Path, workspace: Workspace, watcher: Watcher | None = None) -> Episode:
+    """Answer one question, as `answer_all` does."""
+    (episode,) = answer_all([question], folder, workspace, watcher)
+    return episode
+
+
+def answer_all(
+    questions: Sequence[str], folder: Path, workspace: Workspace, watcher: Watcher | None = None
+) -> list[Episode]:
+    """Answer questions, greedily, with the release in `folder` and the seen candidates of its own pool.
+
+    Raises ConfigurationError for an empty or too long question and for a pool that cannot be called, TransientError for
+    candidates that do not answer.
+    """
+    if not all(question.strip() for question in questions):
+        raise ConfigurationError('the question is empty; ask for example `pointsman ask "who ...?"`')
+    params = release_params(folder)
+
+    async def _once(candidates: Sequence[Candidate]) -> list[Episode]:
+        async with load_release(folder, params, candidates, books(params, workspace, "ask")) as loaded:
+            prompts = [loaded.prompt(question) for question in questions]
+            return await asyncio.gather(*(loaded.answer(prompt, watcher or Nobody()) for prompt in prompts))
+
+    with serve(params.pool, params.world, workspace.state) as candidates:
+        return asyncio.run(_once(candidates))

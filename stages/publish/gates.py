@@ -77,10 +77,20 @@ class Gate(_Closed):
         return ", ".join(f"{word} {bound:g}" for word, bound in named if bound is not None)
 
 
+class SmokeQuestion(_Closed):
+    """A question that a release itself must answer before it is promoted."""
+
+    question: Annotated[str, Field(pattern=r"\S")]
+    answers: Annotated[tuple[str, ...], Field(min_length=1)]
+    """One of these, by exact match as in evaluation."""
+
+
 class Policy(_Closed):
     """What one channel asks of a release."""
 
     gates: tuple[Gate, ...] = ()
+    smoke: tuple[SmokeQuestion, ...] = ()
+    """Asked last, and only of a release that passes all else: that takes seconds, and candidates may cost."""
     signed_by: tuple[Path, ...] = ()
     """Public keys, seen from the repository, of which one must have signed; none: unsigned releases pass."""
 
@@ -185,6 +195,6 @@ def _hint(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 def _explain(fault: Any) -> str:
     place = ".".join(str(part) for part in fault["loc"]) or "(whole file)"
     if fault["type"] == "extra_forbidden":
-        fields = {"channels", "other", *Policy.model_fields, *Gate.model_fields}
+        fields = {"channels", "other", *Policy.model_fields, *Gate.model_fields, *SmokeQuestion.model_fields}
         return f"{place}: unknown key{_hint(str(fault['loc'][-1]), sorted(fields))}"
     return f"{place}: {fault['msg'].removeprefix('Value error, ')}"

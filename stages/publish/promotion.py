@@ -28,6 +28,7 @@ from stages.publish.gates import Metrics, Policies, Policy, evaluate, load_polic
 from stages.publish.manifest import Manifest
 from stages.publish.memory import Memory
 from stages.publish.signature import load_public_key
+from stages.publish.smoke import smoke_checks
 from stages.publish.store import Store
 from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, ConflictError, DataError, IntegrityError
@@ -108,7 +109,10 @@ def find(desk: Desk, name: str) -> Found:
 
 
 def examine(desk: Desk, name: str, channel: str) -> Examination:
-    """Hold a release against a channel's policy. Raises IntegrityError for a release with missing files."""
+    """Hold a release against a channel's policy; its smoke questions are asked last, where it passes all else.
+
+    Raises IntegrityError for a release with missing or changed files.
+    """
     check_name(channel)
     policy = desk.policies().of(channel)
     digest = find(desk, name).digest
@@ -119,7 +123,9 @@ def examine(desk: Desk, name: str, channel: str) -> Examination:
     signed = _signature(desk, policy, manifest)
     metrics = read_json(desk.store, manifest, EVALUATION)
     checks = evaluate(policy, metrics, served, signed.signer if signed else None)
-    return Examination(digest, position, checks)
+    passes = all(check.passed for check in checks)
+    asked = smoke_checks(policy.smoke, desk.store, digest, desk.root, passes=passes)
+    return Examination(digest, position, checks + asked)
 
 
 def refuse_moved(position: Position, sequence: int | None) -> None:

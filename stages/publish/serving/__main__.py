@@ -1,6 +1,6 @@
 """Serve what a channel serves: `python -m stages.publish.serving production`, and `pointsman serve`.
 
-The policy runs on the CPU, all questions in one batch; to serve it by vLLM on a GPU is not implemented.
+The policy runs on the CPU, all questions in one batch, or by vLLM on GPUs (`--engine vllm`).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stages.publish.answer import Engine, on_this_cpu
 from stages.publish.channels import Event
 from stages.publish.fetch import fetch_release, holds, read_manifest
 from stages.publish.promotion import Desk, find
@@ -105,7 +106,10 @@ class Follower:
     async def _load(self, event: Event) -> Served:
         manifest = await asyncio.to_thread(read_manifest, self._desk.store, event.digest)
         rows = ROWS * self._options.concurrency
-        return await load(self._folder(event.digest), event, manifest.synthetic, self._state, rows)
+        engine: Engine = on_this_cpu
+        if self._options.engine == "vllm":
+            engine = self._options.vllm.load
+        return await load(self._folder(event.digest), event, manifest.synthetic, self._state, rows, engine)
 
     def _swap(self, served: Served) -> None:
         before, self.current = self.current, served

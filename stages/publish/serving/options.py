@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from stages.publish.serving.vllm_engine import DTYPES, VllmSettings
 
 DESCRIPTION = """\
 An OpenAI-compatible server for what a channel serves: POST /v1/chat/completions (plain and streaming), GET /v1/models,
 /health, /metrics (Prometheus), and a page to ask at /. The question is the last user message, of text; earlier turns
 and system messages are not used. temperature, max_tokens, stop and the like are ignored: decoding is greedy, as it was
 evaluated. The server follows the channel, and swaps releases without dropping a request; both are in memory then. The
-policy runs on this machine's CPU; to serve it by vLLM on a GPU is not implemented.
+policy runs on this machine's CPU, or with --engine vllm on its GPUs, in the environment of
+infra/images/requirements-gpu.txt (tried with vLLM's build for CPUs; no GPU has run it yet).
 """
 EPILOG = """\
 The key is the environment variable POINTSMAN_API_KEY; without one the server listens on loopback only. /health and the
@@ -40,6 +43,8 @@ class Options:
     budget_usd: float | None = None
     """A day."""
     grace_s: float = 30.0
+    engine: str = "cpu"
+    vllm: VllmSettings = field(default_factory=VllmSettings)
 
 
 def parse_options(argv: Sequence[str] | None = None) -> tuple[Options, Path]:
@@ -62,10 +67,15 @@ def parse_options(argv: Sequence[str] | None = None) -> tuple[Options, Path]:
     add("--budget-usd", type=some, default=Options.budget_usd, help="dollars that candidates may cost a day")
     add("--grace", dest="grace_s", type=some, default=Options.grace_s, metavar="SECONDS",
         help="for running requests to end when the server is stopped (default: %(default)s)")  # fmt: skip
+    add("--engine", choices=("cpu", "vllm"), default=Options.engine, help="what runs the policy (default: %(default)s)")
+    add("--dtype", choices=DTYPES, default=VllmSettings.dtype, help="of vLLM's arithmetic (default: %(default)s)")
+    add("--gpu-memory", type=_number(float, 0.01, 1.0), default=VllmSettings.memory, metavar="SHARE",
+        help="of a GPU's, for each release; two are loaded during a swap (default: %(default)s)")  # fmt: skip
     add("--params", type=Path, default=Path("params.yaml"), help="parameters (default: %(default)s)")
     given = vars(parser.parse_args(argv))
     params: Path = given.pop("params")
-    return Options(**given), params
+    vllm = VllmSettings(given.pop("dtype"), given.pop("gpu_memory"))
+    return Options(**given, vllm=vllm), params
 
 
 def _number(kind: type[int] | type[float], least: float, most: float = sys.maxsize) -> Callable[[str], float]:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 from pathlib import Path
 from typing import TypeVar
 
-from stages.publish.answer import Answerer, load_release, release_params
+from stages.publish.answer import Answerer, Engine, load_release, release_params
 from stages.publish.calling import books
 from stages.publish.channels import Event
 from stages.shared.entry import Workspace
@@ -70,16 +70,17 @@ class Served:
         await self._resources.aclose()
 
 
-async def load(folder: Path, event: Event, synthetic: bool, state: Path, rows: int) -> Served:
+async def load(folder: Path, event: Event, synthetic: bool, state: Path, rows: int, engine: Engine) -> Served:
     """Load the release in `folder`, start its candidates where they run here, and see that they answer.
 
-    Its policy keeps `rows` sequences in memory. Raises as `serve` and `load_release` do, and leaves nothing running.
+    Its policy, run by `engine`, keeps `rows` sequences in memory. Raises as `serve` and `load_release` do, and leaves
+    nothing running.
     """
     async with AsyncExitStack() as stack:
         params = release_params(folder)
         candidates = await stack.enter_async_context(_aside(serve(params.pool, params.world, state)))
         place = books(params, Workspace(state.parent), "serve")
-        answerer = await stack.enter_async_context(load_release(folder, params, candidates, place, rows))
+        answerer = await stack.enter_async_context(load_release(folder, params, candidates, place, rows, engine))
         return Served(event, synthetic, answerer, stack.pop_all())
 
 

@@ -18,6 +18,7 @@ import httpx
 import psutil
 import pytest
 
+from stages.publish.serving import vllm_engine
 from stages.publish.serving.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -151,6 +152,16 @@ def test_a_port_that_is_taken_is_a_clear_error(
     assert "cannot listen on 127.0.0.1:" in capsys.readouterr().err
 
 
+def test_vllm_where_it_is_not_installed_is_a_clear_error(
+    shop: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.promote(shop.publish(0.5))
+    monkeypatch.chdir(shop.workspace.root)
+    monkeypatch.setattr(vllm_engine, "find_spec", lambda name: None)
+    assert main(["production", "--port", "0", "--engine", "vllm"]) == 2
+    assert "requirements-gpu.txt" in capsys.readouterr().err
+
+
 def test_a_budget_that_no_question_fits_into_is_a_clear_error(
     shop: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,5 +185,5 @@ def test_help_says_what_is_reserved_and_what_is_not_read(capsys: pytest.CaptureF
     with pytest.raises(SystemExit):
         main(["--help"])
     said = " ".join(capsys.readouterr().out.split())
-    for part in ("system messages are not used", "reserves the most that it may cost", "vLLM on a GPU is not"):
+    for part in ("system messages are not used", "reserves the most that it may cost", "no GPU has run it yet"):
         assert part in said
