@@ -44,7 +44,8 @@ def verify(
     """Hash what is stored again, and check its history.
 
     Every file of every release, signatures by trusted keys, and that the channels' histories have no gap and no fork.
-    What a promoter that died did not write down, in the store or in the journal (git tags release/…), is written down.
+    What a promoter that died did not write down, in the store or in the journal (git tags release/STORE/…), is written
+    down.
     """
     _move("verify", as_json, *(["--", name] if name else []))
 
@@ -126,12 +127,11 @@ def _move(name: str, as_json: bool, *arguments: str) -> None:
             _manage(name, as_json, "--events", str(path), *arguments)
         except typer.Exit as ended:
             code = ended.exit_code
-        events = json.loads(path.read_bytes()) if path.exists() else []
-    if name != "verify":
-        if events:
-            journal.note(root, events[0], complain)
-    elif code == 0:
-        written = journal.repair(root, events, whole="--" not in arguments)
+        left = json.loads(path.read_bytes()) if path.exists() else None
+    if left is not None and name != "verify":
+        journal.note(root, left["store"], left["events"][0], complain)
+    elif left is not None and code == 0:
+        written = journal.repair(root, left["store"], left["events"], whole="--" not in arguments)
         if written and not as_json:
             console.print(f"the journal had no {', '.join(written)}; written now", soft_wrap=True, highlight=False)
     raise typer.Exit(code)

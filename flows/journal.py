@@ -1,6 +1,7 @@
-"""The journal: each move of a channel as an annotated git tag, as in release/production/000012.
+"""The journal: each move of a channel as an annotated git tag, as in release/3f9a1c2e/production/000012.
 
-It stands beside the store's own events: `git tag -n 'release/*'` lists it, `git push` and `git fetch` share it, and it
+The first part is the store's id: one checkout may promote in several stores, and each has a journal of its own. It
+stands beside the store's own events: `git tag -n 'release/*'` lists it, `git push` and `git fetch` share it, and it
 says so when the store goes back. A tag is made from its event alone, so that it is the same object on every machine.
 All stand on one empty commit of no branch.
 """
@@ -21,21 +22,21 @@ Event = Mapping[str, Any]
 """A move of a channel, as `pointsman history --json` lists it."""
 
 ROOT = "release"
-TAG = re.compile(rf"{ROOT}/[a-z][a-z0-9-]*/\d{{6,}}")
+TAG = re.compile(rf"{ROOT}/(?P<store>[0-9a-f]+)/(?P<channel>[a-z][a-z0-9-]*)/\d{{6,}}")
 ANCHOR = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"}
 
 
-def tag_name(event: Event) -> str:
-    """For example `release/production/000012`."""
-    return f"{ROOT}/{event['channel']}/{event['sequence']:06d}"
+def tag_name(store: str, event: Event) -> str:
+    """For example `release/3f9a1c2e/production/000012`."""
+    return f"{ROOT}/{store}/{event['channel']}/{event['sequence']:06d}"
 
 
-def write(root: Path, events: Iterable[Event]) -> list[str]:
-    """Write the tags that are not there yet; their names.
+def write(root: Path, store: str, events: Iterable[Event]) -> list[str]:
+    """Write the tags of a store's moves that are not there yet; their names.
 
     Raises IntegrityError for a tag of that name that tells of another move, PipelineError when git refuses.
     """
-    wanted = {tag_name(event): event for event in events}
+    wanted = {tag_name(store, event): event for event in events}
     there = read(root)
     missing = [name for name in wanted if name not in there]
     if missing:
@@ -44,28 +45,32 @@ def write(root: Path, events: Iterable[Event]) -> list[str]:
             _tag(root, name, wanted[name], anchor)
     if others := [name for name, event in wanted.items() if there.get(name, _text(event)) != _text(event)]:
         raise IntegrityError(
-            f"the journal tells of other moves than the store: {', '.join(others)}. Somebody changed one of them, or "
-            f"these tags are another store's: then run `git tag -d {' '.join(others)}` and `pointsman verify`"
+            f"the journal tells of other moves than the store: {', '.join(others)}. Somebody changed one of them: look "
+            f"at both; where it was the tags, run `git tag -d {' '.join(others)}` and `pointsman verify`"
         )
     return missing
 
 
-def note(root: Path, event: Event, complain: Callable[[str], None]) -> None:
+def note(root: Path, store: str, event: Event, complain: Callable[[str], None]) -> None:
     """Write the tag of a move that took place: what stands in its way does not undo the move, and is complained of."""
     try:
-        write(root, [event])
+        write(root, store, [event])
     except PipelineError as error:
         complain(f"{event['channel']} was moved, and the store has it on record, but the journal has not: {error}")
 
 
-def repair(root: Path, events: Sequence[Event], *, whole: bool) -> list[str]:
-    """Write the tags that are missing of whole histories; their names. `whole`: there are no other channels.
+def repair(root: Path, store: str, events: Sequence[Event], *, whole: bool) -> list[str]:
+    """Write the tags that are missing of whole histories; their names. `whole`: the store has no other channels.
 
-    Raises IntegrityError as `write` does, and for a move that the journal knows and the store does not.
+    Raises IntegrityError as `write` does, and for a move of this store that the journal knows and the store does not.
     """
-    written, known = write(root, events), {tag_name(event) for event in events}
+    written, known = write(root, store, events), {tag_name(store, event) for event in events}
     channels = {str(event["channel"]) for event in events}
-    lost = [name for name in read(root) if name not in known and (whole or name.split("/")[1] in channels)]
+    lost = [
+        name for name in read(root)
+        if (tag := TAG.fullmatch(name)) and tag["store"] == store and name not in known
+        and (whole or tag["channel"] in channels)
+    ]  # fmt: skip
     if lost:
         raise IntegrityError(
             f"the journal tells of moves that the store does not have: {', '.join(lost)}. The store went back: do not "

@@ -11,6 +11,7 @@ from stages.publish.channels import Event, list_channels, read_history
 from stages.publish.fetch import fetch_release, holds, is_release, list_releases, read_json, read_manifest
 from stages.publish.garbage import collect
 from stages.publish.gates import AVERAGE
+from stages.publish.identity import identify
 from stages.publish.printing import Printer
 from stages.publish.promotion import (
     EVALUATION,
@@ -73,7 +74,8 @@ def history(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
 def check(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
     """Hash everything again. Raises IntegrityError when something is not what it says."""
     report = verify(desk, given.name)
-    _leave(given.events, report.events)
+    if report.store is not None:
+        _leave(given.events, report.store, report.events)
     printer.report(report)
     if report.faults:
         raise IntegrityError(f"{len(report.faults)} fault(s) found; do not use what they name")
@@ -89,15 +91,13 @@ def move(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
     refuse_failed(examination, given.override)
     if not given.dry_run:
         event = promote(desk, examination, given.reason, given.override)
-        _leave(given.events, [event])
-        printer.moved(event, examination.is_served)
+        _tell(desk, given, printer, event, was_served=examination.is_served)
 
 
 def rollback(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
     """Take the newest promotion back."""
     event = roll_back(desk, given.channel, given.reason, given.expect)
-    _leave(given.events, [event])
-    printer.moved(event, was_served=False)
+    _tell(desk, given, printer, event, was_served=False)
 
 
 def pull(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
@@ -124,10 +124,16 @@ COMMANDS: dict[str, Command] = {
 WRITING = frozenset({"promote", "rollback", "collect"})
 
 
-def _leave(path: Path | None, events: Sequence[Event]) -> None:
+def _tell(desk: Desk, given: argparse.Namespace, printer: Printer, event: Event, *, was_served: bool) -> None:
+    store = identify(desk.store)
+    _leave(given.events, store, [event])
+    printer.moved(event, was_served, store)
+
+
+def _leave(path: Path | None, store: str, events: Sequence[Event]) -> None:
     """For whoever keeps a journal of them beside the store's (flows/journal.py)."""
     if path is not None:
-        write_json(path, [event.model_dump(mode="json") for event in events])
+        write_json(path, {"store": store, "events": [event.model_dump(mode="json") for event in events]})
 
 
 def _summary(desk: Desk, digest: str) -> dict[str, object]:

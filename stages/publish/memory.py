@@ -48,6 +48,10 @@ class Memory:
                 self._write({**known, channel: Seen(sequence=position.event.sequence, hash=position.event.hash)})
         return position
 
+    def channels(self) -> list[str]:
+        """The channels that were seen: whoever removes one whole cannot do it unseen either. Raises IntegrityError."""
+        return sorted(self._read())
+
     def _read(self) -> dict[str, Seen]:
         try:
             raw = json.loads(self._path.read_text(encoding="utf-8"))["channels"]

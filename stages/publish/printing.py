@@ -95,10 +95,10 @@ class Printer:
         ]
         self._table(("gate", "wanted", "found", ""), rows)
 
-    def moved(self, event: Event, was_served: bool) -> None:
-        """A channel was moved, or was there already."""
+    def moved(self, event: Event, was_served: bool, store: str) -> None:
+        """A channel was moved, or was there already; `store` is the id of its store."""
         if self.as_json:
-            self._dump({"changed": not was_served, "event": event.model_dump(mode="json")})
+            self._dump({"changed": not was_served, "store": store, "event": event.model_dump(mode="json")})
             return
         if was_served:
             self.console.print(f"{event.channel} serves {event.digest[:DIGITS]} already; nothing was changed")

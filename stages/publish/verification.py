@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from stages.publish.channels import Event, is_channel_name, list_channels, read_history, repair
 from stages.publish.fetch import find_signature, list_releases, read_manifest, verify_stored
+from stages.publish.identity import identify, read_identity
 from stages.publish.promotion import Desk, find
 from stages.publish.signature import PublicKey, load_public_key
+from stages.publish.store import Store
 from stages.shared.errors import IntegrityError
 
 
@@ -20,6 +22,8 @@ class Report:
     channels: tuple[str, ...]
     faults: tuple[str, ...]
     repaired: tuple[str, ...]
+    store: str | None = None
+    """The id of the store; None where that was changed, or nothing was ever moved."""
     events: tuple[Event, ...] = ()
     """Every move of the channels whose history is whole."""
 
@@ -30,7 +34,8 @@ def verify(desk: Desk, name: str | None, done: Callable[[str], None] = lambda di
     A newest event whose writer died before it was written down is written down. Raises ConfigurationError for a name
     that means nothing.
     """
-    channels = list_channels(desk.store) if name is None else [name] if is_channel_name(name) else []
+    everywhere = sorted({*list_channels(desk.store), *desk.memory.channels()}) if name is None else []
+    channels = everywhere or ([name] if name is not None and is_channel_name(name) else [])
     faults, repaired, wanted = [], [], list_releases(desk.store) if name is None else []
     moves: list[Event] = []
     for channel in channels:
@@ -49,7 +54,16 @@ def verify(desk: Desk, name: str | None, done: Callable[[str], None] = lambda di
     for digest in releases:
         faults += verify_stored(desk.store, digest) or _signature_faults(desk, digest, trusted)
         done(digest)
-    return Report(releases, tuple(channels), tuple(faults), tuple(repaired), tuple(moves))
+    store = _identity(desk.store, faults, make=bool(moves))
+    return Report(releases, tuple(channels), tuple(faults), tuple(repaired), store, tuple(moves))
+
+
+def _identity(store: Store, faults: list[str], *, make: bool) -> str | None:
+    try:
+        return identify(store) if make else read_identity(store)
+    except IntegrityError as error:
+        faults.append(str(error))
+        return None
 
 
 def _trusted(desk: Desk) -> list[PublicKey]:

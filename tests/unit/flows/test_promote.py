@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,80 +16,86 @@ import pytest
 import yaml
 
 from flows import journal
-from stages.publish.channels import read_history, read_position
+from stages.publish.channels import Event, read_history, read_position
 from stages.publish.folder import FolderStore
+from stages.publish.identity import identify
 from stages.publish.manifest import FileEntry, Manifest
 from stages.publish.release import Release, publish
 
-ROOT = Path(__file__).resolve().parents[3]
 YES = {"approve": True, "by": "grace", "reason": "looks good"}
-TAG = "release/production/000001"
+FLOWS = """
+import json, sys
+import flows.promote as module
+module.POLL_SECONDS = 0.2
+for call in sys.argv[1:]:
+    try:
+        print("came back", json.dumps(eval(call, vars(module))), flush=True)
+    except Exception as error:
+        print("came back", repr(error), flush=True)
+"""
 pytestmark = pytest.mark.slow
 
 
-class Prefect:
-    """Flow runs in processes of their own, on a server."""
+class Person:
+    """Answers flow runs that wait, as one does in the UI."""
 
     def __init__(self, server: Any) -> None:
-        self.env = server.env
         self.call = server.call
+        self.met: set[str] = set()
 
-    def run(self, root: Path, call: str, **answer: Any) -> tuple[int, str]:
-        """Run a flow, `call` as in `promote('latest', 'production')`, and answer; its exit code and what it says.
-
-        An answer without a name is given first, and refused.
-        """
-        code = f"from flows.promote import promote, rollback; import json; print('came back', json.dumps({call}))"
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen([sys.executable, "-c", code], cwd=root, env=self.env, text=True, **pipes)
-        try:
-            waiting = self.paused()
-            assert self.answer(waiting, **{**YES, "by": ""})["status"] == "REJECT"
-            self.accepted(waiting, **{**YES, **answer})
-            said, _ = process.communicate(timeout=120)
-        finally:
-            process.kill()
-        return process.returncode, said
-
-    def paused(self) -> str:
-        """The id of the flow run that waits for an answer."""
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            waiting = self.call("/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}})
-            if waiting:
-                return str(waiting[0]["id"])
-            time.sleep(0.3)
-        raise AssertionError("no flow run waits for an answer")
-
-    def accepted(self, run: str, **values: Any) -> None:
-        """Give an answer until it is taken: a run that has just paused has not yet said what it asks for."""
+    def answer(self, **values: Any) -> None:
+        """Wait for the next run that asks, and answer it; an answer without a name is given first, and refused."""
+        run = self._waiting()
+        assert self._give(run, **{**YES, "by": ""})["status"] == "REJECT"
         deadline = time.monotonic() + 30
-        while self.answer(run, **values)["status"] != "ACCEPT":
+        while self._give(run, **{**YES, **values})["status"] != "ACCEPT":  # it has paused, and may not yet say for what
             assert time.monotonic() < deadline, "the answer was not taken"
             time.sleep(0.2)
 
-    def answer(self, run: str, **values: Any) -> dict[str, Any]:
-        """Give the answer that a person gives in the UI."""
+    def _waiting(self) -> str:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            found = self.call("/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}})
+            for run in found:
+                if run["id"] not in self.met:
+                    self.met.add(run["id"])
+                    return str(run["id"])
+            time.sleep(0.1)
+        raise AssertionError("no flow run waits for an answer")
+
+    def _give(self, run: str, **values: Any) -> dict[str, Any]:
         return dict(self.call(f"/flow_runs/{run}/resume", {"run_input": values}))
 
 
-@pytest.fixture
-def prefect(running_server: Any) -> Prefect:
-    return Prefect(running_server)
+@dataclass(frozen=True)
+class Run:
+    """What a flow run came to, and what production stood at then."""
+
+    said: str
+    position: Event | None
 
 
-@pytest.fixture
-def store(repository: Any) -> FolderStore:
-    """A repository whose releases go to a folder, and whose production wants an EM of 0.4."""
-    path = repository.root / "params.yaml"
-    params = yaml.safe_load(path.read_text())
-    path.write_text(yaml.safe_dump({**params, "publish": {"folder": "store"}}))
+@dataclass(frozen=True)
+class Day:
+    """A release manager's day: flow runs one after the other, each answered by a person."""
+
+    root: Path
+    store: FolderStore
+    failing: Run
+    declined: Run
+    first: Run
+    second: Run
+    back: Run
+
+
+def gated(root: Path) -> FolderStore:
+    """Let a repository's releases go to a folder, and its production want an EM of 0.4."""
+    path = root / "params.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "publish": {"folder": "store"}}))
     production = {"gates": [{"metric": "em", "at_least": 0.4}]}
-    (repository.root / "infra").mkdir()
-    (repository.root / "infra" / "gates.yaml").write_text(
-        yaml.safe_dump({"channels": {"production": production}, "other": {}})
-    )
-    return FolderStore(repository.root / "store")
+    (root / "infra").mkdir()
+    (root / "infra" / "gates.yaml").write_text(yaml.safe_dump({"channels": {"production": production}, "other": {}}))
+    return FolderStore(root / "store")
 
 
 def a_release(store: FolderStore, em: float) -> str:
@@ -101,46 +109,66 @@ def a_release(store: FolderStore, em: float) -> str:
     return release.manifest.digest
 
 
+@pytest.fixture(scope="module")
+def day(running_server: Any, never_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Day:
+    """All in one process: to start one takes longer than a run."""
+    root = tmp_path_factory.mktemp("day") / "repository"
+    shutil.copytree(never_run, root)
+    store = gated(root)
+    bad, first, second = (a_release(store, em) for em in (0.1, 0.5, 0.6))
+    answers: list[tuple[str, dict[str, Any]]] = [
+        (f"promote({bad!r}, 'production')", {}), (f"promote({first!r}, 'production')", {"approve": False}),
+        (f"promote({first!r}, 'production')", {}), (f"promote({second!r}, 'production')", {}),
+        ("rollback('production')", {"reason": "worse"}),
+    ]  # fmt: skip
+    person, runs = Person(running_server), []
+    command = [sys.executable, "-c", FLOWS, *(call for call, _ in answers)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, cwd=root, env=running_server.env, text=True, **pipes) as process:
+        try:
+            assert process.stdout is not None
+            for _, answer in answers:
+                person.answer(**answer)
+                said = next(line for line in process.stdout if line.startswith("came back "))
+                runs.append(Run(said, read_position(store, "production").event))
+        finally:
+            process.kill()
+    return Day(root, store, *runs)
+
+
 def test_what_is_approved_is_promoted_in_the_approver_s_name_and_taken_back_the_same_way(
-    prefect: Prefect, repository: Any, store: FolderStore
+    day: Day, running_server: Any
 ) -> None:
-    first, second = a_release(store, 0.5), a_release(store, 0.6)
-    for digest in (first, second):
-        assert prefect.run(repository.root, f"promote({digest!r}, 'production')")[0] == 0
-    assert prefect.run(repository.root, "rollback('production')", reason="worse")[0] == 0
-    history = read_history(store, "production")
-    assert [event.digest for event in history] == [first, second, first]
+    history = read_history(day.store, "production")
+    assert [day.first.position, day.second.position, day.back.position] == history
+    first, second, third = history
+    assert (first.digest, second.previous) == (third.digest, first.digest)
+    assert [event.kind for event in history] == ["promotion", "promotion", "rollback"]
     assert {event.actor for event in history} == {"grace"}
-    assert history[-1].reason == "worse"
-    assert list(journal.read(repository.root)) == [f"release/production/00000{number}" for number in (1, 2, 3)]
-    (told,) = prefect.call("/artifacts/latest/filter", {"artifacts": {"key": {"any_": ["promotion"]}}})
+    assert (first.reason, third.reason) == ("looks good", "worse")
+    prefix = f"release/{identify(day.store)}/production"
+    assert list(journal.read(day.root)) == [f"{prefix}/00000{number}" for number in (1, 2, 3)]
+    (told,) = running_server.call("/artifacts/latest/filter", {"artifacts": {"key": {"any_": ["promotion"]}}})
     assert "passes every gate" in told["data"]
 
 
-def test_a_move_at_the_command_line_is_journalled_and_verify_repairs_the_journal(
-    repository: Any, store: FolderStore
-) -> None:
+def test_what_is_declined_stays_where_it_was(day: Day) -> None:
+    assert '"declined_by": "grace"' in day.declined.said
+    assert day.declined.position is None
+
+
+def test_a_failing_release_needs_an_override_in_the_answer(day: Day) -> None:
+    assert "may not go to production" in day.failing.said
+    assert day.failing.position is None
+
+
+def test_a_move_at_the_command_line_is_journalled_and_verify_repairs_the_journal(repository: Any) -> None:
+    store = gated(repository.root)
     a_release(store, 0.5)
     done = repository.pointsman("promote", "latest", "--to", "production", "--reason", "first")
-    assert (done.returncode, list(journal.read(repository.root))) == (0, [TAG]), done.stderr
-    subprocess.run(["git", "tag", "-d", TAG], cwd=repository.root, check=True)
+    tag = f"release/{identify(store)}/production/000001"
+    assert (done.returncode, list(journal.read(repository.root))) == (0, [tag]), done.stderr
+    subprocess.run(["git", "tag", "-d", tag], cwd=repository.root, check=True)
     done = repository.pointsman("verify")
-    assert (done.returncode, list(journal.read(repository.root))) == (0, [TAG]), done.stderr
-    assert f"the journal had no {TAG}; written now" in done.stdout
-
-
-def test_what_is_declined_stays_where_it_was(prefect: Prefect, repository: Any, store: FolderStore) -> None:
-    a_release(store, 0.5)
-    code, said = prefect.run(repository.root, "promote('latest', 'production')", approve=False)
-    assert (code, '"declined_by": "grace"' in said) == (0, True)
-    assert read_position(store, "production").event is None
-
-
-def test_a_failing_release_needs_an_override_in_the_answer(
-    prefect: Prefect, repository: Any, store: FolderStore
-) -> None:
-    a_release(store, 0.1)
-    code, said = prefect.run(repository.root, "promote('latest', 'production')")
-    assert code != 0
-    assert "may not go to production" in said
-    assert read_position(store, "production").event is None
+    assert (done.returncode, list(journal.read(repository.root))) == (0, [tag]), done.stderr
+    assert f"the journal had no {tag}; written now" in done.stdout

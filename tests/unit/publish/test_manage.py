@@ -263,6 +263,14 @@ def test_a_channel_that_went_back_is_refused_everywhere(repository: Repository) 
         assert "was at 2 before" in "".join(repository.capsys.readouterr())
 
 
+def test_a_channel_that_was_removed_whole_is_missed(repository: Repository) -> None:
+    repository.run("promote", repository.publish(0.5), "--to", "production")
+    for path in (repository.workspace.root / "store" / "channels").rglob("*.json"):
+        path.unlink()
+    assert repository.run("verify") == 1
+    assert "production is gone, and was at number 1 before" in "".join(repository.capsys.readouterr())
+
+
 def test_what_dead_publishers_left_is_collected_by_age(repository: Repository) -> None:
     digest = repository.publish(0.5)
     stray = blob_key("0" * 64)
