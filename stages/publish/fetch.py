@@ -14,6 +14,7 @@ from stages.publish.keys import blob_key, manifest_key, signature_key
 from stages.publish.manifest import DIGEST, MANIFEST, FileEntry, Manifest, parse_manifest
 from stages.publish.signature import SIGNATURE, PublicKey, check_signature
 from stages.publish.store import Store
+from stages.publish.window import side_by_side
 from stages.shared.errors import ConfigurationError, IntegrityError
 from stages.shared.files import atomic_folder, sha256
 
@@ -36,8 +37,7 @@ def fetch_release(store: Store, digest: str, folder: Path, signed: Signed | None
     """
     manifest = read_manifest(store, digest)
     with atomic_folder(folder) as part:
-        for name, entry in manifest.files.items():
-            _fetch_file(store, name, entry, part / name)
+        list(side_by_side(lambda name: _fetch_file(store, name, manifest.files[name], part / name), _sizes(manifest)))
         (part / MANIFEST).write_bytes(manifest.canonical())
         if signed is not None:
             (part / SIGNATURE).write_bytes(signed.bundle)
@@ -95,12 +95,8 @@ def verify_stored(store: Store, digest: str, done: Callable[[str], None] = lambd
     except (IntegrityError, ConfigurationError) as error:
         return [str(error)]
     faults = []
-    for name, entry in manifest.files.items():
-        try:
-            for _ in _checked(store, name, entry):
-                pass
-        except IntegrityError as error:
-            faults.append(str(error))
+    for name, fault in side_by_side(lambda name: _fault(store, name, manifest.files[name]), _sizes(manifest)):
+        faults += [] if fault is None else [fault]
         done(name)
     return faults
 
@@ -158,6 +154,19 @@ def resolve(store: Store, name: str) -> str:
             f"{name} is ambiguous in {store.place}: " + ", ".join(sorted(digest[:16] for digest in found))
         )
     return found[0]
+
+
+def _sizes(manifest: Manifest) -> dict[str, int]:
+    return {name: entry.bytes for name, entry in manifest.files.items()}
+
+
+def _fault(store: Store, name: str, entry: FileEntry) -> str | None:
+    try:
+        for _ in _checked(store, name, entry):
+            pass
+    except IntegrityError as error:
+        return str(error)
+    return None
 
 
 def _fetch_file(store: Store, name: str, entry: FileEntry, path: Path) -> None:

@@ -17,6 +17,7 @@ from stages.publish.sbom import render_sbom
 from stages.publish.signature import key_id, sign
 from stages.publish.store import Store
 from stages.publish.weights import count_parameters
+from stages.publish.window import side_by_side
 from stages.shared.artifacts import verify_manifest
 from stages.shared.entry import Workspace
 from stages.shared.episode.prompt import render_prompt
@@ -119,19 +120,27 @@ def publish(
 
     Raises IntegrityError when what the store gives back is not what was put in.
     """
-    for name, entry in release.manifest.files.items():
-        key = blob_key(entry.sha256)
-        store.create(key, release.contents[name], entry.sha256)
-        _check_stored(store, key, entry.sha256, name)
+    sizes = {name: entry.bytes for name, entry in release.manifest.files.items()}
+    for name, _ in side_by_side(lambda name: _store_file(store, release, name), sizes):
         done(name)
     if signer is not None:
         _store_signature(store, release.manifest, signer)
     manifest, digest = release.manifest.canonical(), release.manifest.digest
     is_new = store.create(manifest_key(digest), manifest, digest)
     _check_stored(store, manifest_key(digest), digest, "the manifest")
-    for name, entry in release.manifest.files.items():  # what was garbage until now may have been collected meanwhile
-        store.create(blob_key(entry.sha256), release.contents[name], entry.sha256)
+    list(side_by_side(lambda name: _create_file(store, release, name), sizes))  # garbage till now, perhaps collected
     return is_new
+
+
+def _store_file(store: Store, release: Release, name: str) -> None:
+    _create_file(store, release, name)
+    entry = release.manifest.files[name]
+    _check_stored(store, blob_key(entry.sha256), entry.sha256, name)
+
+
+def _create_file(store: Store, release: Release, name: str) -> bool:
+    entry = release.manifest.files[name]
+    return store.create(blob_key(entry.sha256), release.contents[name], entry.sha256)
 
 
 def _store_signature(store: Store, manifest: Manifest, signer: EllipticCurvePrivateKey) -> None:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 AT_ONCE = 4
+SMALL = 8 << 20
+"""Bytes up to which files are moved side by side; a larger one is moved by itself, its pieces side by side."""
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
+
+
+def side_by_side(work: Callable[[str], Result], files: Mapping[str, int]) -> Iterator[tuple[str, Result]]:
+    """`work` on each file, given with its size: a few small ones at once, then the large ones one after the other."""
+    small = [name for name, size in files.items() if size <= SMALL]
+    yield from in_order(lambda name: (name, work(name)), small)
+    for name, size in files.items():
+        if size > SMALL:
+            yield name, work(name)
 
 
 def in_order(work: Callable[[Piece], Result], pieces: Iterable[Piece]) -> Iterator[Result]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from contextlib import suppress
@@ -15,14 +14,23 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from stages.publish.channels import Change, Event, Position, before_current, move, read_history, read_position
+from stages.publish.channels import (
+    Change,
+    Event,
+    Position,
+    before_current,
+    move,
+    read_history,
+    read_position,
+    repair,
+)  # fmt: skip
 from stages.publish.fetch import fetch_release, list_releases, verify_stored
 from stages.publish.folder import FolderStore
 from stages.publish.garbage import collect
-from stages.publish.manifest import FileEntry, Manifest
-from stages.publish.release import Release, publish
+from stages.publish.release import publish
 from stages.publish.store import Store
 from stages.shared.errors import ConflictError
+from tests.unit.publish.small import release_of
 
 CHANNEL = "production"
 writers = st.sampled_from(["ada", "bob"])
@@ -31,17 +39,8 @@ deaths = st.none() | st.tuples(st.integers(0, 6), st.booleans())
 deaths_in_a_move = st.none() | st.tuples(st.integers(0, 2), st.booleans())
 
 
-def release_of(seed: int) -> Release:
-    """A small release; releases of near seeds share a file."""
-    contents = {"a.json": str(seed).encode(), "b.json": str(seed // 2).encode()}
-    files = {
-        name: FileEntry(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)) for name, data in contents.items()
-    }
-    return Release(Manifest(synthetic=True, files=files), contents)
-
-
 class LifeOfAStore(RuleBasedStateMachine):
-    """Publish, promote from a position that may be stale, roll back, collect; die at any write."""
+    """Publish, promote from a position that may be stale, roll back, verify, collect; die at any write."""
 
     dying: Any
     published = Bundle("published")
@@ -98,6 +97,11 @@ class LifeOfAStore(RuleBasedStateMachine):
             assert read_position(self.store, CHANNEL) == now
         except KeyboardInterrupt:
             pass
+
+    @rule(death=deaths_in_a_move)
+    def verify(self, death: tuple[int, bool] | None) -> None:
+        with suppress(KeyboardInterrupt):
+            repair(self.mortal(death), CHANNEL)
 
     @rule(death=deaths)
     def collect(self, death: tuple[int, bool] | None) -> None:
