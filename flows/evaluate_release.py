@@ -71,7 +71,7 @@ class Pulled:
         return found
 
 
-@flow(name=NAME, flow_run_name="{release}", description=DESCRIPTION, validate_parameters=True)
+@flow(name=NAME, flow_run_name="release {release}", description=DESCRIPTION, validate_parameters=True)
 def evaluate_release(
     release: str = "production", baselines: bool = False, budget: Usd | None = None, hours: Hours | None = None
 ) -> dict[str, Any]:

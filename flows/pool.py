@@ -22,6 +22,8 @@ from stages.shared.params import Params
 
 Kind = Literal["process", "docker", "kubernetes"]
 PACKAGES = {"docker": "prefect-docker", "kubernetes": "prefect-kubernetes"}
+NOT_INSTALLED = ("kubernetes",)
+"""What only a worker of that kind needs, and the environment does not hold."""
 HOME = "/tmp/prefect"
 REGISTRY = "aggregate-worker-metadata"
 LOCAL_IMAGE = "localhost/pointsman-cpu"
@@ -42,7 +44,7 @@ def make_pool(client: SyncPrefectClient, name: str, kind: Kind, limit: int, root
 
 def start_command(name: str, kind: Kind) -> str:
     """How a worker of the pool is started, and what it needs first."""
-    needs = f"pip install {PACKAGES[kind]}, then: " if kind in PACKAGES else ""
+    needs = f"pip install {PACKAGES[kind]}, then: " if kind in NOT_INSTALLED else ""
     return f"{needs}prefect worker start --pool {name} --type {kind}"
 
 

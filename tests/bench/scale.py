@@ -1,0 +1,177 @@
+"""Ingest and evaluation of up to a million sandbox questions: time a question, and the most memory, as they grow.
+
+For each size: the stage ingest as it is (questions drawn, copies and leaks looked for, expectations, parquet), then the
+evaluation on records: every simulated expert's answer to every test question, and routers fitted on 2,000 profiling
+questions, with the oracle, chance and the best fixed expert beside, with bootstrap intervals. Embeddings there are
+hashed words: MiniLM takes its time a text whatever their number, and is measured apart. Both run in a process of their
+own, whose CPU time and resident memory are read; ends at the first that takes more memory than 2 GiB.
+
+Run by hand as `python tests/bench/scale.py --most 1000000`; writes metrics/bench/scale.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from stages.evaluate.routers.encoder import minilm  # noqa: E402
+from stages.evaluate.tables.contest import hold  # noqa: E402
+from stages.evaluate.tables.table import RecordTable, Rows  # noqa: E402
+from stages.shared.entry import Workspace  # noqa: E402
+from stages.shared.files import write_json  # noqa: E402
+from stages.shared.params import EvaluateParams, load_params  # noqa: E402
+from stages.shared.questions import iter_questions  # noqa: E402
+from stages.shared.sandbox.experts import respond  # noqa: E402
+from stages.shared.sandbox.world import World  # noqa: E402
+
+FIRST, LIMIT_MIB = 62_500, 2048
+ENTITIES = 30_000
+"""Of each type: enough for a million test questions."""
+SETS, FITTED = 7, 2_000
+METHODS = ("knn", "avengers-pro", "routellm-mf")
+DIMENSIONS = 384
+TEXTS = 2_000
+
+
+def hashed(texts: Any) -> np.ndarray:
+    """Unit vectors of hashed words, shape (texts, 384)."""
+    found = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
+    for row, text in enumerate(texts):
+        for word in text.split():
+            found[row, crc32(word.encode()) % DIMENSIONS] += 1.0
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def measured(part: str, folder: Path) -> dict[str, float]:
+    """CPU seconds and peak resident MiB of a part of this bench in a process of its own."""
+    env = dict(os.environ) | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, "--part", part]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{part} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def ingest(folder: Path) -> None:
+    """The stage."""
+    from stages.ingest.__main__ import main as stage
+
+    stage(load_params(folder / "params.yaml"), Workspace(folder))
+
+
+def prepare(folder: Path, questions: int) -> None:
+    """The parameters of the sandbox, with so many test questions in all."""
+    params = yaml.safe_load((ROOT / "infra/profiles/sandbox.yaml").read_text())
+    params["world"]["entities"] = ENTITIES
+    params["ingest"]["sizes"] = {
+        "train": 1_500, "profiling": FITTED // 2, "validation": 60, "test": questions // SETS
+    }  # fmt: skip
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def evaluate(folder: Path) -> None:
+    """Every expert's answers to the test questions, and what routers fitted on the profiling questions make of them."""
+    params = load_params(folder / "params.yaml")
+    world, experts = World.generate(params.world), [each for each in params.pool.experts if each.seen]
+
+    def rows(split: str) -> Rows:
+        """Of a split: right or not, and what it costs, for each expert."""
+        texts, scores, costs = [], [], []
+        for question in iter_questions(folder / "artifacts/ingest" / f"{split}.parquet"):
+            replies = [respond(world, expert, question.question) for expert in experts]
+            texts.append(question.question)
+            scores.append(np.array([reply.correct for reply in replies], dtype=np.float32))
+            costs.append(np.array(
+                [reply.cost(expert) for reply, expert in zip(replies, experts, strict=True)], dtype=np.float32
+            ))  # fmt: skip
+        return Rows(tuple(texts), np.stack(scores), np.stack(costs))
+
+    names = tuple(expert.name for expert in experts)
+    table = RecordTable("sandbox", names, "USD/1M", rows("profiling"), rows("test"))
+    standing = hold(table, METHODS, hashed, EvaluateParams())
+    write_json(folder / "standing.json", {
+        "n": standing.n_test, "failed": standing.failed,
+        "scores": {score.method: [score.accuracy, score.low, score.high] for score in standing.scores},
+    })  # fmt: skip
+
+
+PARTS = {"ingest": ingest, "evaluate": evaluate}
+
+
+def main() -> None:
+    """Grow until `--most`, or the time is over; print and write what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--most", type=int, default=250_000)
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.part:
+        PARTS[given.part](Path.cwd())
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        print(json.dumps({"cpu_s": round(used.ru_utime + used.ru_stime, 1), "mib": round(used.ru_maxrss / 1024)}))
+        return
+    rows: list[dict[str, Any]] = []
+    size = FIRST
+    while size <= given.most:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            prepare(folder, size)
+            found: dict[str, Any] = {"questions": size}
+            for work in PARTS:
+                found[work] = measured(work, folder)
+                found[work]["us_a_question"] = round(1e6 * found[work]["cpu_s"] / size, 1)
+            found["standing"] = json.loads((folder / "standing.json").read_text())
+        rows.append(found)
+        tell(rows)
+        if max(found["ingest"]["mib"], found["evaluate"]["mib"]) > LIMIT_MIB:
+            break
+        size *= 2
+    write_json(ROOT / "metrics/bench/scale.json", summary(rows))
+
+
+def tell(rows: list[dict[str, Any]]) -> None:
+    """The newest row, and its ratio to linear growth from the first."""
+    row, first = rows[-1], rows[0]
+    for work in PARTS:
+        ratio = row[work]["us_a_question"] / first[work]["us_a_question"]
+        print(f"{row['questions']:>9,} questions  {work:<8}  {row[work]['us_a_question']:>7.1f} us a question"
+              f"  {row[work]['cpu_s']:>6.1f} s  {row[work]['mib']:>5} MiB  {ratio:.2f} of linear", flush=True)  # fmt: skip
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Memory and time of the largest size, as rows of metrics/bench, with all sizes beside."""
+    last, first, made = rows[-1], rows[0], []
+    start = time.process_time()
+    minilm([f"what is the anthem of zumako {number} ?" for number in range(TEXTS)])
+    each = (time.process_time() - start) / TEXTS
+    for work in PARTS:
+        linear = last[work]["us_a_question"] / first[work]["us_a_question"]
+        command = f"python tests/bench/scale.py --most {last['questions']}"
+        common = {"against": "linear growth, 2 GiB", "runs": 1, "command": command}
+        made.append({**common, "name": f"{work}: peak memory of {last['questions']} questions", "ours": last[work]["mib"],
+                     "theirs": LIMIT_MIB, "limit": LIMIT_MIB, "ratio": last[work]["mib"] / LIMIT_MIB, "unit": "MiB"})  # fmt: skip
+        made.append({**common, "name": f"{work}: time a question, {last['questions']} beside {first['questions']}",
+                     "ours": last[work]["us_a_question"], "theirs": first[work]["us_a_question"], "limit": 1.2,
+                     "ratio": linear, "unit": "us"})  # fmt: skip
+    made.append({"name": "a text embedded by MiniLM", "ours": round(1e6 * each, 1), "unit": "us", "runs": 1,
+                 "command": made[0]["command"], "sizes": rows})  # fmt: skip
+    return made
+
+
+if __name__ == "__main__":
+    main()
