@@ -280,12 +280,16 @@ def _played(steps: Sequence[Step], ending: str, roster: Roster, rng: random.Rand
 def _asked(topic: str, roster: Roster, rng: random.Random, thrifty: bool) -> list[RosterEntry]:
     """Whom to ask, and whom after an answer that is none: the next in the line.
 
-    A candidate is asked as often as its skill says, as by a teacher who knows who would have been right.
+    A candidate is asked as often as its skill says, as by a teacher who knows who would have been right. Where cost
+    counts, the best of the others follows: next in the line after a cheap one may be a candidate that is only dear.
     """
-    line = _thrifty(topic, roster) if thrifty else ranked(topic, roster)
+    best_first = ranked(topic, roster)
+    line = _thrifty(topic, roster) if thrifty else best_first
     skills = [percent(topic, entry) for entry in line]
     at = 0 if thrifty and rng.random() < THRIFT else rng.choices(range(len(line)), skills)[0]
-    return line[at : at + 2]
+    if not thrifty:
+        return line[at : at + 2]
+    return [line[at], next(entry for entry in best_first if entry is not line[at])]
 
 
 def _thrifty(topic: str, roster: Roster) -> list[RosterEntry]:

@@ -62,6 +62,18 @@ def test_where_cost_counts_the_cheapest_that_will_do_is_mostly_asked() -> None:
     assert share_of_cheapest(thrifty=False) < 0.55
 
 
+def test_where_cost_counts_the_best_follows_on_who_had_no_answer() -> None:
+    """After the cheapest, and not whoever comes next in the line; after the best itself, the second best."""
+    seconds = 0
+    for seed in range(300):
+        text = "".join(text for text, _ in lessons(thrifty=True)[-1](random.Random(seed)))
+        for topic, first, second in re.findall(r"<think> topic (\w+) , (\d+ \d+ \w+) , (\d+ \d+ \w+)", text):
+            line = re.search(rf"^{topic} : (.*)$", text, re.MULTILINE)[1].split(" , ")
+            assert second == next(cell for cell in line if cell != first)
+            seconds += 1
+    assert seconds > 30
+
+
 def share_of_cheapest(*, thrifty: bool) -> float:
     """Of the first calls of a step in a topic where the cheapest that will do is not the best."""
     cheapest = asked = 0
