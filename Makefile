@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test lint unit test-vllm test-cluster format bench images test-containers lock clean
+.PHONY: help setup run test lint unit test-vllm test-cluster format bench images test-faults test-containers lock clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
@@ -60,6 +60,9 @@ bench: setup .venv-bench  ## run the benches by hand (tests/bench); they write m
 
 images:  ## build the image that stages run in (Podman or Docker), and say what to write into params.yaml
 	@infra/images/build.sh cpu
+
+test-faults: setup  ## kill worker, stage and server in every stage, fill the disk, and compare (half an hour)
+	@POINTSMAN_TEST_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_kills.py
 
 test-containers: setup  ## run stages in containers of that image (Podman; minutes), check Kubernetes' manifests
 	@POINTSMAN_TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/pipeline/test_containers.py

@@ -18,8 +18,8 @@ STAGES = ("ingest", "profile", "train", "evaluate", "publish")
 
 
 def block_name(variable: str) -> str:
-    """TOGETHER_API_KEY is the block `pointsman-together-api-key`."""
-    return f"pointsman-{variable.lower().replace('_', '-')}"
+    """TOGETHER_API_KEY is the block `pointsman-together-api-key`, POINTSMAN_FORGE_TOKEN `pointsman-forge-token`."""
+    return f"pointsman-{variable.lower().replace('_', '-').removeprefix('pointsman-')}"
 
 
 def lend_secrets(root: Path) -> None:

@@ -111,3 +111,12 @@ def test_seeds_that_agree_are_as_sure_as_one_and_seeds_that_do_not_are_less_so()
 def test_runs_of_other_questions_are_not_pooled() -> None:
     with pytest.raises(ValueError, match="nq has 100 questions of one method and 99 of the other"):
         RESAMPLES.pooled([SETS, {**SETS, "nq": SETS["nq"][:-1]}], seed=7)
+
+
+def test_a_set_too_large_to_resample_one_by_one_has_as_wide_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(5).random(3_000)
+    one_by_one = Resamples({"nq": 3_000}, 4_000, 0.95, 7).mean("nq", values)
+    monkeypatch.setattr("stages.evaluate.statistics.GROUPS", 700)
+    grouped = Resamples({"nq": 3_000}, 4_000, 0.95, 7).mean("nq", values)
+    assert grouped.value == one_by_one.value
+    assert grouped.high - grouped.low == pytest.approx(one_by_one.high - one_by_one.low, rel=0.1)

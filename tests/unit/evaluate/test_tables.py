@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from stages.evaluate.routers.encoder import Kept
 from stages.evaluate.tables.__main__ import chosen, main, text
-from stages.evaluate.tables.contest import hold
+from stages.evaluate.tables.contest import Score, hold
 from stages.evaluate.tables.llmrouter import read_llmrouter
 from stages.evaluate.tables.read import read_records_folder
 from stages.evaluate.tables.table import RecordTable, Rows
@@ -212,3 +213,13 @@ def test_an_unknown_method_is_exit_code_2_with_the_closest(tmp_path: Path, capsy
     assert "no method is called 'avengers'; did you mean avengers-pro?" in capsys.readouterr().err
     assert not {"frugalgpt", "bert"} & set(chosen(""))
     assert chosen("bert, rag") == ("bert", "rag")
+
+
+def test_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found() -> list[Score]:
+        standing = hold(read_llmrouter(llmrouter(tmp_path)), ("knn", "avengers-pro"), letters, PARAMS)
+        return [replace(score, fit_s=0.0, decide_ms=0.0) for score in standing.scores]
+
+    whole = found()
+    monkeypatch.setattr("stages.evaluate.tables.contest.CHUNK", 7)
+    assert found() == whole

@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from flows.estimate import Expected, describe, expect, note_seconds, total
+from flows.extrapolation import extrapolate
+from stages.shared.params import load_params
 
 ROOT = Path(__file__).resolve().parents[3]
 LEDGER = [
@@ -104,3 +106,17 @@ def test_parameters_that_an_older_version_kept_otherwise_change_nothing(root: Pa
 def test_a_sum_leaves_out_what_is_not_known() -> None:
     found = total({"a": Expected(1, 2.0, 60.0, 1.0), "b": Expected(None, None, None, 1.0)})
     assert describe(found) == "1 calls, $2.00, 60 s"
+
+
+def test_a_run_of_another_size_is_told_in_proportion(root: Path) -> None:
+    params = load_params(root / "params.yaml")
+    tests = 7 * params.ingest.sizes.test
+    write_metrics(root, "profile", {"calls": 100, "candidates": {"x": {"cost_total": 5.0, "calls": 100}}})
+    average = {"average": {"calls": 2.0, "n": 50, "cost_total": 4.0}}
+    write_metrics(root, "evaluate", {"methods": {"router": average}})
+    note_seconds(root, "evaluate", 60)
+    found = {each.stage: each for each in extrapolate(root, 10 * tests, 2 * len(params.pool.experts))}
+    assert (found["profile"].found.calls, found["evaluate"].found.calls) == (200, 2_000)
+    assert found["evaluate"].found.usd == pytest.approx(20 * 200e-6)
+    assert describe(found["evaluate"].found).endswith("20.0 min")
+    assert (found["train"].factor, found["train"].found.calls) == (1.0, None)

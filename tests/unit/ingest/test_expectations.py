@@ -44,3 +44,10 @@ def test_a_bad_row_is_named_with_the_expectation_it_breaks(change: dict[str, obj
 def test_an_empty_split_is_refused() -> None:
     with pytest.raises(DataError, match=r"validation: expect_table_row_count_to_be_between on the table \(found 0\)"):
         check_tables({"train": GOOD, "validation": []})
+
+
+def test_a_table_is_checked_chunk_by_chunk_and_rows_keep_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.ingest.expectations.CHUNK", 2)
+    assert check_tables({"train": GOOD}) == [Checked("train", 5, 14)]
+    with pytest.raises(DataError, match="row 4"):
+        check_tables({"train": [*GOOD[:4], replace(GOOD[4], hops=7)]})

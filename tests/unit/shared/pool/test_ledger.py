@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.shared.errors import BudgetError, ConflictError, IntegrityError
+from stages.shared.errors import BudgetError, ConfigurationError, ConflictError, IntegrityError
 from stages.shared.params import Budget
 from stages.shared.pool import ledger
+from stages.shared.pool.account import BUDGET
 from stages.shared.pool.attempt import Attempt, again
 from stages.shared.pool.candidate import Candidate, Outcome, Reply
 from stages.shared.pool.ledger import Ledger, Place, finish_ledger, open_ledger
@@ -150,6 +151,22 @@ async def test_a_call_that_may_not_fit_is_not_made(tmp_path: Path, scope: str) -
             await pay(ledger, "three")
         assert ledger.spent == 2 * COST
     assert len(rows(tmp_path)) == 5
+
+
+async def test_what_a_run_was_given_holds_where_the_parameters_allow_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BUDGET, str((MOST + COST / 2) * USD))
+    with open_ledger(place(tmp_path), Budget(run=100 * MOST * USD)) as ledger:
+        await pay(ledger, "one")
+        with pytest.raises(BudgetError, match=r"budget\.run \(or --budget\) is .* raise it and run again"):
+            await pay(ledger, "two")
+    with open_ledger(place(tmp_path, run="run-2"), Budget()) as ledger:
+        assert ledger.answer("one") is not None
+        await pay(ledger, "two")
+    monkeypatch.setenv(BUDGET, "much")
+    with pytest.raises(ConfigurationError, match="'much' is no amount"):
+        Ledger(place(tmp_path), Budget())
 
 
 async def test_each_candidate_has_a_budget_of_its_own(tmp_path: Path) -> None:
