@@ -13,11 +13,13 @@ from contextlib import suppress
 import psutil
 
 PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+"""Loaded here: between fork and exec, another thread's lock on the loader would never be released."""
 
 
 def die_with_parent() -> None:
     """Linux: SIGTERM for this process when its parent dies without a chance to clean up; kept across `exec`."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def end(child: subprocess.Popen[str] | subprocess.Popen[bytes], steps: Mapping[signal.Signals, float]) -> None:
