@@ -114,10 +114,10 @@ class Checkout:
         self.call(f"/deployments/{deployment}/schedules/{made['id']}", method="DELETE")
         return str(run)
 
-    def ask(self) -> str:
+    def ask(self, **parameters: Any) -> str:
         """Start a retrain; the run's id."""
         deployment = self.call("/deployments/name/retrain/pointsman")["id"]
-        return str(self.call(f"/deployments/{deployment}/create_flow_run", {})["id"])
+        return str(self.call(f"/deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])
 
     def retry(self, run: str) -> None:
         env = self.env | {"PREFECT_API_URL": self.url, "PREFECT_HOME": str(self.root / ".pointsman/prefect")}
@@ -245,6 +245,27 @@ def test_killed_in_every_stage_and_retried_it_comes_to_the_same(
     (branch,) = checkout.branches()
     assert checkout.hashes(branch) == undisturbed
     assert [call for call, times in checkout.settled().items() if times > 1] == []
+
+
+def test_a_retrain_that_fills_the_disk_goes_on_when_there_is_room(
+    undisturbed: dict[str, str], checkout: Checkout, tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        run = checkout.ask(folder=str(small))
+        assert ended(checkout, run) == "FAILED"
+        assert checkout.branches() == []
+        subprocess.run(["mount", "-o", "remount,size=2g", str(small)], check=True)
+        checkout.retry(run)
+        assert ended(checkout, run) == "COMPLETED"
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+    (branch,) = checkout.branches()
+    assert checkout.hashes(branch) == undisturbed
 
 
 def test_down_ends_what_a_killed_up_left(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,9 @@ import pytest
 from flows.container import engine_command
 from flows.dvc import environment
 from flows.needs import needs_of
+from flows.server import SETTINGS
 from flows.settings import write_settings
+from flows.stack import standing
 from stages.shared.artifacts import MANIFEST
 from stages.shared.files import sha256
 from stages.shared.params import load_params
@@ -50,7 +53,8 @@ def checkout(root: Path, image: str, runtime: str = "podman") -> Path:
     for name in ("flows", "stages"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "infra/profiles/smoke.yaml", root / "params.yaml")
-    write_settings(root / "params.yaml", {"stage.runtime": runtime, "stage.images.cpu": image})
+    used = {"stage.images.cpu": image} if runtime != "process" else {}
+    write_settings(root / "params.yaml", {"stage.runtime": runtime, **used})
     return root
 
 
@@ -162,6 +166,36 @@ def engine(tmp_path: Path) -> Iterator[str]:
     yield address
     service.terminate()
     service.wait()
+
+
+def test_a_flow_runs_in_a_container_of_a_docker_pool_on_podmans_socket(engine: str, image: str, tmp_path: Path) -> None:
+    """The worker speaks Docker's API to Podman; the flow and its stages run within, on the checkout that is mounted."""
+    root = checkout(tmp_path / "checkout", image, "process")
+    for name in ("infra", "dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore"):
+        (root / name).parent.mkdir(exist_ok=True)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, root / name)
+    for command in ("git init -q -b main", "git add -A", "git -c user.name=a -c user.email=a@b commit -qm x"):
+        subprocess.run(command.split(), cwd=root, check=True)
+    os.environ.update(SETTINGS | {"PREFECT_HOME": str(tmp_path / "prefect")})
+    with standing(root, 4790, print) as stack:
+        env = environment() | {"PYTHONPATH": str(root), "DOCKER_HOST": engine, "PREFECT_API_URL": stack.url}
+
+        def run(*arguments: str) -> None:
+            done = subprocess.run([sys.executable, *arguments], cwd=root, env=env, capture_output=True, text=True,
+                                  check=False)  # fmt: skip
+            assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+
+        run("-m", "flows.cli", "deploy", "--pool", "containers", "--type", "docker", "--limit", "1")
+        run("-m", "prefect", "deployment", "run", "pipeline/pointsman", "--param", "stage=ingest")
+        run("-m", "prefect", "worker", "start", "--pool", "containers", "--type", "docker", "--run-once")
+        request = urllib.request.Request(
+            f"{stack.url}/flow_runs/filter", b"{}", {"content-type": "application/json"}
+        )  # fmt: skip
+        with urllib.request.urlopen(request) as reply:
+            (found,) = json.load(reply)
+    assert (found["state_type"], found["name"].split()[0]) == ("COMPLETED", "smoke"), found["state"]["message"]
+    assert MANIFEST in hashes(root, "ingest")
 
 
 def test_dockers_client_runs_a_stage_too(engine: str, image: str, tmp_path: Path) -> None:
