@@ -85,6 +85,16 @@ def revision(root: Path) -> str:
     return head + ("+" if head and _git(root, "status", "--porcelain", "-uno").stdout.strip() else "")
 
 
+def commit(root: Path) -> str:
+    """The commit that is checked out, all 40 digits, with `+` when its code or parameters differ; "" before the first.
+
+    Metrics, dvc.lock and the like are what runs leave behind.
+    """
+    head = _git(root, "rev-parse", "HEAD").stdout.strip()
+    changed = _git(root, "status", "--porcelain", "--", "stages", "flows", "infra", "params.yaml", "dvc.yaml").stdout
+    return head + "+" * bool(head and changed.strip()) if len(head) == 40 else ""
+
+
 def stage_names(root: Path) -> tuple[str, ...]:
     """The stages of dvc.yaml, in order. Raises ConfigurationError when it is not readable."""
     try:

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from flows import dvc
 from flows.container import run_in_container
 from flows.job import run_as_job
-from flows.needs import family_of, needs_of
+from flows.needs import COMMIT, family_of, needs_of
 from stages.shared.entry import run_stage
 from stages.shared.errors import ConfigurationError
 from stages.shared.params import Params
@@ -29,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def launch(stage: str, params: Params, root: Path) -> None:
     """Run a stage. Raises SystemExit with its exit code, and ConfigurationError where its container cannot start."""
     runtime = params.stage.runtime
+    if stage == "publish" and (commit := dvc.commit(root)):
+        os.environ.setdefault(COMMIT, commit)
     if runtime == "process":
         os.execv(sys.executable, [sys.executable, "-m", f"stages.{stage}"])
     needs = needs_of(stage, params, root, _image(stage, params))

@@ -11,6 +11,8 @@ from stages.shared.params import Params
 from stages.shared.params.stage import Family
 
 IMAGE, RUNS, REPLIES, STORE_HOME = "POINTSMAN_IMAGE", "POINTSMAN_RUNS", "POINTSMAN_REPLIES", "POINTSMAN_STORE_HOME"
+COMMIT = "POINTSMAN_COMMIT"
+"""What a release is built from; who publishes attests it."""
 ASKING = ("profile", "train", "evaluate")
 """The stages that ask candidates."""
 ALWAYS = (
@@ -46,7 +48,7 @@ def needs_of(stage: str, params: Params, root: Path, image: str) -> Needs:
     """What a stage needs to run in `image`. Its resume points are kept apart by image: another one starts anew."""
     keys = tuple(name for name in keys_of(stage, params) if os.environ.get(name))
     names = [*ALWAYS, *(ON_THE_NETWORK if needs_network(stage, params) else ())]
-    names += ["POINTSMAN_COMMIT", STORE_HOME, params.publish.signing_key_env] if stage == "publish" else []
+    names += [COMMIT, STORE_HOME, params.publish.signing_key_env] if stage == "publish" else []
     names += ["HF_ENDPOINT"] if _uses_hub(stage, params) else []
     given = {name: os.environ[name] for name in names if os.environ.get(name)}
     runs = Path(os.environ.get(RUNS) or root / ".pointsman" / "runs") / image.rpartition(":")[2][:12]

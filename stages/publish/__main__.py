@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from stages.publish.answer import answer
+from stages.publish.attestation import commit_from_environment
 from stages.publish.endpoint import open_store
 from stages.publish.fetch import fetch_release
 from stages.publish.keys import manifest_key
@@ -24,11 +25,11 @@ from stages.shared.questions import Question, read_questions
 def main(params: Params, workspace: Workspace) -> None:
     """Publish what the stages left; the receipt is written only for a release that was seen to work."""
     question = smoke_question(workspace)
-    key = key_from_environment(params.publish)
+    key, commit = key_from_environment(params.publish), commit_from_environment()
     release = assemble(params, workspace)
     with open_store(params.publish, workspace.state, release.manifest.size, writing=True) as store:
         with Progress(STAGE, total=len(release.manifest.files), unit="files", root=workspace.root) as progress:
-            is_new = publish(release, store, lambda name: progress.advance(1, note=name), key)
+            is_new = publish(release, store, lambda name: progress.advance(1, note=name), key, commit)
         word = "published" if is_new else "nothing new to store, it was published before"
         word += ", signed" if key else f", unsigned (no ${params.publish.signing_key_env})"
         say(f"{STAGE}: release {release.manifest.digest[:16]}: {word}; {store.place}")

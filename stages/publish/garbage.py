@@ -8,6 +8,9 @@ from stages.publish.fetch import list_releases, read_manifest
 from stages.publish.keys import blob_key
 from stages.publish.store import Store, Stored
 
+KINDS = ("blobs", "signatures", "attestations")
+"""Of objects that may belong to no release; of the last two the release is part of the key."""
+
 
 def collect(store: Store, older_than: timedelta, *, dry_run: bool = False) -> list[Stored]:
     """Remove the objects that belong to no release and are older than `older_than`; what they were.
@@ -16,12 +19,11 @@ def collect(store: Store, older_than: timedelta, *, dry_run: bool = False) -> li
     IntegrityError, and removes nothing, when a manifest cannot be read.
     """
     limit = datetime.now(UTC) - older_than
-    old = [
-        stored for prefix in ("blobs/", "signatures/") for stored in store.entries(prefix) if stored.modified < limit
-    ]
+    ours = (stored for kind in KINDS for stored in store.entries(f"{kind}/"))
+    old = [stored for stored in ours if stored.modified < limit]
     releases = list_releases(store)
     needed = {blob_key(entry.sha256) for digest in releases for entry in read_manifest(store, digest).files.values()}
-    published = tuple(f"signatures/{digest}/" for digest in releases)
+    published = tuple(f"{kind}/{digest}/" for kind in KINDS[1:] for digest in releases)
     garbage = [stored for stored in old if stored.key not in needed and not stored.key.startswith(published)]
     for stored in garbage:
         if not dry_run:

@@ -13,6 +13,16 @@ def signature_key(digest: str, signer: str) -> str:
     return f"signatures/{digest}/{signer}.json"
 
 
+def attestations_of(digest: str) -> str:
+    """What the keys of all that is attested of a release begin with."""
+    return f"attestations/{digest}/"
+
+
+def attestation_key(digest: str, name: str) -> str:
+    """Where an attestation of a release, named by its own SHA-256, is kept."""
+    return f"{attestations_of(digest)}{name}.json"
+
+
 def manifest_key(digest: str) -> str:
     """Where the manifest of this release is kept: what is listed there is published."""
     return f"manifests/{digest}.json"

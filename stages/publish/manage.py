@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 
+from stages.publish.attestation import read_builds
 from stages.publish.channels import Event, list_channels, read_history
 from stages.publish.fetch import fetch_release, holds, is_release, list_releases, read_json, read_manifest
 from stages.publish.garbage import collect
@@ -25,7 +27,7 @@ from stages.publish.promotion import (
     roll_back,
 )
 from stages.publish.signature import make_keys
-from stages.publish.verification import verify
+from stages.publish.verification import trusted_keys, verify
 from stages.shared.entry import Workspace, run_stage
 from stages.shared.errors import ConfigurationError, IntegrityError
 from stages.shared.files import write_json
@@ -59,7 +61,8 @@ def show(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
     digest = find(desk, given.name).digest
     manifest = read_manifest(desk.store, digest)
     files = {name: entry.model_dump() for name, entry in manifest.files.items()}
-    printer.release({**_summary(desk, digest), "files": files})
+    builds = [asdict(build) for build in read_builds(desk.store, digest, trusted_keys(desk))]
+    printer.release({**_summary(desk, digest), "files": files, "built_from": builds})
 
 
 def history(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.publish.attestation import attest
 from stages.publish.card import Evidence, render_card
 from stages.publish.keys import blob_key, manifest_key, signature_key
 from stages.publish.manifest import MANIFEST, FileEntry, Manifest, canonical_json, name_fault
@@ -34,6 +35,7 @@ PROVENANCE, SBOM = "provenance.json", "sbom.cdx.json"
 METRICS = ("ingest", "profile", "train", "evaluate")
 MATERIALS = ("ingest", "profile", "train")
 """The stages whose artifacts a release rests on."""
+PARENT = "warm_start"
 QUESTION = "{question}"
 """Stands where the question goes, in the prompt that a release shows."""
 
@@ -112,8 +114,11 @@ def publish(
     store: Store,
     done: Callable[[str], None] = lambda name: None,
     signer: EllipticCurvePrivateKey | None = None,
+    commit: str | None = None,
 ) -> bool:
     """Put a release into a store, signed where there is a signer; True when it is new there, False when it was before.
+
+    `commit` is what it was built from, attested beside it.
 
     Every blob is read back and hashed before the manifest, whose creation is the moment of publication: until then
     nothing that `fetch` or a listing looks at has changed. Calls `done` with each file that is safely stored.
@@ -126,6 +131,8 @@ def publish(
     if signer is not None:
         _store_signature(store, release.manifest, signer)
     manifest, digest = release.manifest.canonical(), release.manifest.digest
+    if commit is not None:
+        attest(store, digest, commit, signer)
     is_new = store.create(manifest_key(digest), manifest, digest)
     _check_stored(store, manifest_key(digest), digest, "the manifest")
     list(side_by_side(lambda name: _create_file(store, release, name), sizes))  # garbage till now, perhaps collected
@@ -168,9 +175,12 @@ def _entry(content: Content) -> FileEntry:
 
 
 def _materials(workspace: Workspace) -> dict[str, str]:
-    """SHA-256 of the manifest that each stage left: it lists the hash of every artifact that the release rests on."""
-    manifests = (workspace.artifacts(stage) / MANIFEST for stage in MATERIALS)
-    return {path.relative_to(workspace.root).as_posix(): sha256(path) for path in manifests}
+    """SHA-256 of the manifest that each stage left, which lists every artifact that the release rests on, and of the
+    checkpoint that PPO began with.
+    """
+    paths = [workspace.artifacts(stage) / MANIFEST for stage in MATERIALS]
+    paths += sorted((workspace.artifacts("train") / PARENT).glob("*.safetensors"))
+    return {path.relative_to(workspace.root).as_posix(): sha256(path) for path in paths}
 
 
 def _metrics(path: Path) -> bytes:

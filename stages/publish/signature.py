@@ -11,6 +11,8 @@ import base64
 import hashlib
 import json
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,17 +106,38 @@ def key_id(key: ec.EllipticCurvePublicKey) -> str:
 
 def sign(manifest: Manifest, key: ec.EllipticCurvePrivateKey) -> bytes:
     """A bundle that signs every file of a release, and its manifest."""
-    payload = canonical_json(_statement(manifest))
-    signature = key.sign(_envelope(payload), ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
     return canonical_json({
         "mediaType": BUNDLE,
         "verificationMaterial": {"publicKey": {"hint": key_id(key.public_key())}, "tlogEntries": []},
-        "dsseEnvelope": {
-            "payload": base64.b64encode(payload).decode(),
-            "payloadType": PAYLOAD,
-            "signatures": [{"sig": base64.b64encode(signature).decode(), "keyid": ""}],
-        },
+        "dsseEnvelope": envelope(canonical_json(_statement(manifest)), key),
     })  # fmt: skip
+
+
+def envelope(payload: bytes, key: ec.EllipticCurvePrivateKey | None) -> dict[str, Any]:
+    """A statement in a DSSE envelope, signed where there is a key."""
+    signatures = []
+    if key is not None:
+        signed = key.sign(_envelope(payload), ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+        signatures = [{"sig": base64.b64encode(signed).decode(), "keyid": ""}]
+    return {"payload": base64.b64encode(payload).decode(), "payloadType": PAYLOAD, "signatures": signatures}
+
+
+def open_envelope(sealed: Any, trusted: Sequence[PublicKey], where: str) -> tuple[bytes, str | None]:
+    """The statement in a DSSE envelope, and the file of the first trusted key that signed it; None: nobody trusted did.
+
+    Raises IntegrityError for what is no envelope.
+    """
+    try:
+        payload = base64.b64decode(sealed["payload"], validate=True)
+        signatures = [base64.b64decode(each["sig"], validate=True) for each in sealed["signatures"]]
+    except (ValueError, LookupError, TypeError) as error:
+        raise IntegrityError(f"{where}: not a signed statement: {error!r}") from error
+    for key in trusted:
+        for signature in signatures:
+            with suppress(InvalidSignature):
+                key.key.verify(signature, _envelope(payload), ec.ECDSA(hashes.SHA256()))
+                return payload, key.origin
+    return payload, None
 
 
 def check_signature(bundle: bytes, manifest: Manifest, key: PublicKey, where: str) -> None:

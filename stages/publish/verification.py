@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from stages.publish.attestation import read_builds
 from stages.publish.channels import Event, is_channel_name, list_channels, read_history, repair
 from stages.publish.fetch import find_signature, list_releases, read_manifest, verify_stored
 from stages.publish.identity import identify, read_identity
@@ -50,7 +51,7 @@ def verify(desk: Desk, name: str | None, done: Callable[[str], None] = lambda di
             faults.append(str(error))
     if name is not None and not channels:
         wanted.append(find(desk, name).digest)
-    releases, trusted = tuple(dict.fromkeys(wanted)), _trusted(desk)
+    releases, trusted = tuple(dict.fromkeys(wanted)), trusted_keys(desk)
     for digest in releases:
         faults += verify_stored(desk.store, digest) or _signature_faults(desk, digest, trusted)
         done(digest)
@@ -66,7 +67,7 @@ def _identity(store: Store, faults: list[str], *, make: bool) -> str | None:
         return None
 
 
-def _trusted(desk: Desk) -> list[PublicKey]:
+def trusted_keys(desk: Desk) -> list[PublicKey]:
     """Every key that any channel trusts."""
     policies = desk.policies()
     paths = {path for policy in (*policies.channels.values(), policies.other) for path in policy.signed_by}
@@ -77,6 +78,7 @@ def _signature_faults(desk: Desk, digest: str, trusted: list[PublicKey]) -> list
     try:
         for key in trusted:
             find_signature(desk.store, read_manifest(desk.store, digest), [key])
+        read_builds(desk.store, digest, trusted)
     except IntegrityError as error:
         return [str(error)]
     return []

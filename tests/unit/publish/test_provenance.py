@@ -10,12 +10,13 @@ import pytest
 from stages.publish.provenance import render_provenance
 from stages.publish.release import Release, assemble
 from stages.publish.sbom import installed, render_sbom
+from stages.shared.artifacts import write_manifest
 from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError
 from stages.shared.files import sha256
 from stages.shared.params import Params
 
-COMMIT, IMAGE = "1" * 40, "2" * 64
+IMAGE = "2" * 64
 
 
 def content(release: Release, name: str) -> dict:
@@ -40,22 +41,25 @@ def test_the_provenance_names_every_other_file_and_what_they_were_made_from(
         assert materials[f"artifacts/{stage}/manifest.json"] == sha256(workspace.artifacts(stage) / "manifest.json")
 
 
-def test_a_commit_and_an_image_are_named_where_the_builder_gives_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = render_provenance({}, {}, {})
-    monkeypatch.setenv("POINTSMAN_COMMIT", COMMIT)
+def test_the_checkpoint_that_ppo_began_with_is_named(params: Params, workspace: Workspace) -> None:
+    parent = workspace.artifacts("train") / "warm_start" / "model.safetensors"
+    parent.parent.mkdir()
+    parent.write_bytes(b"weights")
+    write_manifest(workspace.artifacts("train"), "pointsman/train/1")
+    definition = content(assemble(params, workspace), "provenance.json")["predicate"]["buildDefinition"]
+    materials = {each["name"]: each["digest"]["sha256"] for each in definition["resolvedDependencies"]}
+    assert materials["artifacts/train/warm_start/model.safetensors"] == sha256(parent)
+
+
+def test_an_image_is_named_where_the_builder_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POINTSMAN_IMAGE", f"registry.example/pointsman@sha256:{IMAGE}")
     found = json.loads(render_provenance({}, {}, {}))["predicate"]["buildDefinition"]["resolvedDependencies"]
-    assert found == [
-        {"name": "source", "digest": {"gitCommit": COMMIT}},
-        {"name": "registry.example/pointsman", "digest": {"sha256": IMAGE}},
-    ]
-    assert b"source" not in plain
+    assert found == [{"name": "registry.example/pointsman", "digest": {"sha256": IMAGE}}]
 
 
-@pytest.mark.parametrize(("name", "value"), [("POINTSMAN_COMMIT", "HEAD"), ("POINTSMAN_IMAGE", "pointsman:latest")])
-def test_a_commit_or_image_that_may_move_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigurationError, match=name):
+def test_an_image_that_may_move_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POINTSMAN_IMAGE", "pointsman:latest")
+    with pytest.raises(ConfigurationError, match="POINTSMAN_IMAGE"):
         render_provenance({}, {}, {})
 
 
