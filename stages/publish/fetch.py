@@ -172,13 +172,13 @@ def _fault(store: Store, name: str, entry: FileEntry) -> str | None:
 def _fetch_file(store: Store, name: str, entry: FileEntry, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as handle:
-        for chunk in _checked(store, name, entry):
-            handle.write(chunk)
+        for _ in _checked(store, name, entry, handle.fileno()):
+            pass
 
 
-def _checked(store: Store, name: str, entry: FileEntry) -> Iterator[bytes]:
-    """A file's content in chunks; at its end it is known to be right. Raises IntegrityError."""
-    chunks = store.read(blob_key(entry.sha256))
+def _checked(store: Store, name: str, entry: FileEntry, sink: int | None = None) -> Iterator[bytes]:
+    """A file's content in chunks, written into the sink; at its end it is known to be right. Raises IntegrityError."""
+    chunks = store.read(blob_key(entry.sha256), sink)
     if chunks is None:
         raise IntegrityError(f"{store.place}: the release lacks {name} (blob {entry.sha256[:16]}…); publish it again")
     found = hashlib.sha256()

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from stages.publish.store import CHUNK, Stored, Versioned
+from stages.publish.store import CHUNK, Stored, Versioned, write_at
 from stages.shared.errors import ConfigurationError, IntegrityError
 
 INCOMING = ".incoming"
@@ -60,11 +60,11 @@ class FolderStore:
             _sync(target.parent)
         return created
 
-    def read(self, key: str) -> Iterator[bytes] | None:
-        """The object in chunks of at most 1 MiB; None where there is none."""
+    def read(self, key: str, sink: int | None = None) -> Iterator[bytes] | None:
+        """The object in chunks of at most 1 MiB, written into the sink too; None where there is none."""
         with self._explained(f"read {key}"):
             try:
-                return _chunks((self._root / key).open("rb"))
+                return _chunks((self._root / key).open("rb"), sink)
             except FileNotFoundError:
                 return None
 
@@ -177,6 +177,9 @@ def _sync(folder: Path) -> None:
         os.close(number)
 
 
-def _chunks(handle: BinaryIO) -> Iterator[bytes]:
+def _chunks(handle: BinaryIO, sink: int | None = None) -> Iterator[bytes]:
     with handle:
-        yield from iter(lambda: handle.read(CHUNK), b"")
+        while chunk := handle.read(CHUNK):
+            if sink is not None:
+                write_at(sink, chunk, handle.tell() - len(chunk))
+            yield chunk

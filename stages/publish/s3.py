@@ -28,7 +28,7 @@ from botocore.exceptions import ConnectionError as NoConnectionError
 
 from stages.publish.location import Keys, Location
 from stages.publish.multipart import GONE, PART, abandon, upload_file
-from stages.publish.store import Stored, Versioned
+from stages.publish.store import Stored, Versioned, write_at
 from stages.publish.window import in_order
 from stages.shared.errors import (
     BudgetError,
@@ -133,16 +133,16 @@ class S3Store:
                     return False
                 raise
 
-    def read(self, key: str) -> Iterator[bytes] | None:
-        """The object in pieces of at most 8 MiB, the next ones fetched meanwhile; None where there is none."""
+    def read(self, key: str, sink: int | None = None) -> Iterator[bytes] | None:
+        """The object in pieces of at most 8 MiB, the next ones fetched and written meanwhile; None where it is not."""
         with self._explained(f"read {key}"):
             try:
-                first = self._range(key, 0)
+                first = self._range(key, 0, sink)
             except ClientError as error:
                 if _code(error) in MISSING:
                     return None
                 raise
-        return self._ranges(key, first)
+        return self._ranges(key, first, sink)
 
     def entries(self, prefix: str) -> list[Stored]:
         """Every object whose key begins with `prefix`, in the order of keys."""
@@ -235,14 +235,14 @@ class S3Store:
             upload_file(self._bulk, target, path, sha256, self._part_bytes, resume=False)
         return True
 
-    def _ranges(self, key: str, first: Range) -> Iterator[bytes]:
+    def _ranges(self, key: str, first: Range, sink: int | None) -> Iterator[bytes]:
         yield first.content
         with self._explained(f"read {key}"):
             starts = range(len(first.content), first.size, RANGE)
-            for each in in_order(lambda start: self._range(key, start, first.version), starts):
+            for each in in_order(lambda start: self._range(key, start, sink, first.version), starts):
                 yield each.content
 
-    def _range(self, key: str, start: int, version: str | None = None) -> Range:
+    def _range(self, key: str, start: int, sink: int | None, version: str | None = None) -> Range:
         """At most `RANGE` bytes from `start` on; a body that is cut is asked for again."""
         target = {"Bucket": self._location.bucket, "Key": self._full(key), **({"IfMatch": version} if version else {})}
         for attempt in stamina.retry_context(on=CUT, attempts=self._attempts, wait_initial=0.1, wait_max=2.0):
@@ -254,6 +254,8 @@ class S3Store:
                 raise
             with attempt:
                 content = got["Body"].read()
+        if sink is not None:
+            write_at(sink, content, start)
         size = got.get("ContentRange", "").rpartition("/")[2] or len(content)
         return Range(content, int(size), got["ETag"])
 

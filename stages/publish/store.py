@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +30,14 @@ class Versioned:
     version: str
 
 
+def write_at(file: int, content: bytes, place: int) -> None:
+    """Write all of `content` into a file, given by its descriptor, from byte `place` on, from any thread."""
+    left = memoryview(content)
+    while left:
+        written = os.pwrite(file, left, place)
+        left, place = left[written:], place + written
+
+
 class Store(Protocol):
     """Objects by key, each written whole or not at all; tests/unit/publish/test_store.py holds every backend to it."""
 
@@ -45,8 +54,11 @@ class Store(Protocol):
         """Create an object; False where the key exists. Raises IntegrityError when content is not `sha256` (hex)."""
         ...
 
-    def read(self, key: str) -> Iterator[bytes] | None:
-        """The object in pieces of a few MiB; None where there is none."""
+    def read(self, key: str, sink: int | None = None) -> Iterator[bytes] | None:
+        """The object in pieces of a few MiB, in order; None where there is none.
+
+        Where there is a sink, the descriptor of a file, each piece has been written to its place there first.
+        """
         ...
 
     def entries(self, prefix: str) -> list[Stored]:

@@ -140,8 +140,8 @@ class Dying:
     def create(self, key: str, content: bytes | Path, sha256: str) -> bool:
         return bool(self._write(lambda: self.store.create(key, content, sha256)))
 
-    def read(self, key: str) -> Iterator[bytes] | None:
-        return self.store.read(key)
+    def read(self, key: str, sink: int | None = None) -> Iterator[bytes] | None:
+        return self.store.read(key, sink)
 
     def entries(self, prefix: str) -> list[Stored]:
         return self.store.entries(prefix)

@@ -140,7 +140,7 @@ def test_a_crash_at_any_write_leaves_a_whole_release_or_none(
 class Forgetful(FolderStore):
     """A store that gives back something else than it was given."""
 
-    def read(self, key: str) -> Iterator[bytes] | None:
+    def read(self, key: str, sink: int | None = None) -> Iterator[bytes] | None:
         return iter((b"something else",))
 
 
