@@ -137,7 +137,7 @@ def serving(root: Path, *options: str) -> Iterator[tuple[str, list[psutil.Proces
         command = [sys.executable, "-m", "stages.publish.serving", *given]
         process = subprocess.Popen(command, cwd=root, env=environment, stdout=out, stderr=out)
     try:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 480
         while not (found := re.search(r"listening on (http://\S+),", log.read_text())):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()

@@ -76,6 +76,8 @@ async def run(listener: Listener, follower: Follower, listening: socket.socket, 
     answering = asyncio.create_task(listener.serve([listening]))
     try:
         await follower.look()
+        if listener.should_exit:
+            return
         loaded()
         following = asyncio.create_task(follower.follow())
         await answering

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -20,6 +22,7 @@ import pytest
 
 from stages.publish.serving import vllm_engine
 from stages.publish.serving.__main__ import main
+from stages.publish.serving.server import run
 
 ROOT = Path(__file__).resolve().parents[4]
 REAL, SCRIPTED = ("-m", "stages.publish.serving"), (str(Path(__file__).parents[1] / "scripted.py"),)
@@ -150,6 +153,26 @@ def test_a_port_that_is_taken_is_a_clear_error(
     monkeypatch.chdir(shop.workspace.root)
     assert main(["production", "--port", str(candidates.server_address[1])]) == 2
     assert "cannot listen on 127.0.0.1:" in capsys.readouterr().err
+
+
+async def test_told_to_stop_while_it_loads_a_release_it_serves_nothing_and_closes() -> None:
+    done: list[str] = []
+
+    class Stopped:
+        should_exit, server_state = False, SimpleNamespace(tasks=[])
+
+        async def serve(self, sockets: Any) -> None:
+            await asyncio.sleep(0.05)
+
+        async def look(self) -> None:
+            self.should_exit = True
+
+        async def close(self) -> None:
+            done.append("closed")
+
+    stopped: Any = Stopped()
+    await run(stopped, stopped, stopped, lambda: done.append("greeted"))
+    assert done == ["closed"]
 
 
 def test_vllm_where_it_is_not_installed_is_a_clear_error(
