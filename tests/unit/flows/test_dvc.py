@@ -199,3 +199,21 @@ def test_the_revision_says_whether_tracked_files_differ(repository) -> None:
     assert len(clean) == 12
     repository.set_train_size(50)
     assert dvc.revision(repository.root) == f"{clean}+"
+
+
+def test_the_commit_that_is_built_from_says_whether_its_code_was_changed(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        who = ("-c", "user.name=ada", "-c", "user.email=ada@desk", "-c", "commit.gpgSign=false")
+        command = ["git", *who, "-C", str(tmp_path), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    assert dvc.commit(tmp_path) == ""
+    (tmp_path / "params.yaml").write_text("a: 1")
+    git("add", "params.yaml")
+    git("commit", "-q", "-m", "first")
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "train.json").write_text("{}")
+    assert dvc.commit(tmp_path) == git("rev-parse", "HEAD")
+    (tmp_path / "params.yaml").write_text("a: 2")
+    assert dvc.commit(tmp_path) == git("rev-parse", "HEAD") + "+"
