@@ -17,6 +17,7 @@ from typing import Any, Literal
 import yaml
 
 from flows.process import environment, lines_of, running
+from flows.reasons import reasons_of
 from stages.shared.entry import Workspace
 from stages.shared.errors import (
     BudgetError,
@@ -122,7 +123,7 @@ def status(root: Path) -> tuple[StageStatus, ...]:
     names = stage_names(root)
     changes = json.loads(call(root, "status", "--json", *names))
     lock, params = _read_yaml(root / "dvc.lock").get("stages", {}), _read_yaml(root / "params.yaml")
-    return tuple(_status_of(name, changes.get(name, []), lock.get(name), params) for name in names)
+    return tuple(StageStatus(name, reasons_of(changes.get(name, []), lock.get(name), params)) for name in names)
 
 
 def plan(root: Path, *, fresh: bool = False) -> tuple[StageStatus, ...]:
@@ -305,57 +306,6 @@ def _needs(root: Path, stage: str) -> list[str]:
     stages = _read_yaml(root / "dvc.yaml")["stages"]
     made_by = {out: name for name, spec in stages.items() for out in spec.get("outs", [])}
     return [made_by[dep] for dep in stages[stage].get("deps", []) if dep in made_by]
-
-
-def _status_of(
-    stage: str, changes: Sequence[Any], locked: Mapping[str, Any] | None, params: Mapping[str, Any]
-) -> StageStatus:
-    if not changes:
-        return StageStatus(stage, ())
-    if locked is None:
-        return StageStatus(stage, ("it has not run yet",))
-    reasons: list[str] = []
-    for change in changes:
-        if isinstance(change, str):
-            reasons.append(change)
-            continue
-        for path, how in change.get("changed deps", {}).items():
-            reasons += _params_changed(locked, params, how) if isinstance(how, dict) else [f"{path} is {how}"]
-        reasons += [f"its output {path} is {how}" for path, how in change.get("changed outs", {}).items()]
-    return StageStatus(stage, tuple(reasons))
-
-
-def _params_changed(locked: Mapping[str, Any], params: Mapping[str, Any], how: Mapping[str, str]) -> list[str]:
-    before = locked.get("params", {}).get("params.yaml", {})
-    return [
-        f"{key}: {_short(old)} -> {_short(new)}"
-        for section in how
-        for key, old, new in _differences(section, before.get(section), _at(params, section))
-    ]
-
-
-def _at(params: Mapping[str, Any], key: str) -> Any:
-    """The value of `a.b.c`, None where there is none; dvc.lock keeps it under that one key."""
-    found: Any = params
-    for name in key.split("."):
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
-
-
-def _differences(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in {**old, **new}:
-            yield from _differences(f"{key}.{name}", old.get(name), new.get(name))
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, (one, other) in enumerate(zip(old, new, strict=True)):
-            yield from _differences(f"{key}.{index}", one, other)
-    elif old != new:
-        yield key, old, new
-
-
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _transfer(root: Path, *arguments: str) -> None:

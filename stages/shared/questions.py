@@ -6,7 +6,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -43,11 +43,15 @@ class Question:
     topic: str = ""
     hops: int = 1
     parts: tuple[SubQuestion, ...] = ()
+    _id: str = field(default="", init=False, repr=False, compare=False)
+    """Kept from the first look on: to normalise a text takes longer than most that is done with a question."""
 
     @property
     def id(self) -> str:
         """Hash of the normalised question: 16 hexadecimal digits."""
-        return question_id(self.question)
+        if not self._id:
+            object.__setattr__(self, "_id", question_id(self.question))
+        return self._id
 
     @property
     def whole_topic(self) -> str:
