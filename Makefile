@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test lint unit test-vllm test-cluster format bench images test-faults test-containers lock clean
+.PHONY: help setup run test lint unit test-vllm test-cluster audit format bench images test-faults test-containers lock clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
@@ -40,6 +40,10 @@ test-vllm: setup  ## a few PPO steps with the GPU profiles' vLLM rollout, on vLL
 
 test-cluster: setup  ## PPO on a Ray cluster of two nodes, started here on loopback (minutes)
 	@POINTSMAN_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/unit/train/ppo/test_ray_cluster.py
+
+audit: setup  ## look for known vulnerabilities in what requirements.lock pins (asks PyPI), and write licences down
+	@$(BIN)/python tests/contract/licences.py
+	@$(BIN)/uv tool run --quiet pip-audit --strict --no-deps --disable-pip -r requirements.lock
 
 format: setup  ## let ruff format the code
 	@$(BIN)/ruff check --fix --quiet flows stages tests || true

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from stages.publish.evidence import Check
 from stages.shared.errors import ConfigurationError
+from stages.shared.files import read_text
 from stages.shared.params import DATASETS
 
 POLICY = Path("infra") / "gates.yaml"
@@ -111,7 +112,7 @@ def load_policies(root: Path) -> Policies:
     """Read infra/gates.yaml. Raises ConfigurationError naming every wrong key, metric and set."""
     path = root / POLICY
     try:
-        return Policies.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Policies.model_validate(yaml.safe_load(read_text(path)))
     except FileNotFoundError as error:
         raise ConfigurationError(f"{path}: no such file; it says what each channel asks of a release") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

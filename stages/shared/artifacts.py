@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from stages.shared.errors import IntegrityError
-from stages.shared.files import sha256, write_json
+from stages.shared.files import read_text, sha256, write_json
 
 MANIFEST = "manifest.json"
+LONGEST = 1 << 24
+"""Bytes of a manifest."""
 
 
 def write_manifest(folder: Path, schema: str) -> None:
@@ -44,7 +46,7 @@ def _files(folder: Path) -> list[str]:
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(read_text(path, LONGEST))
     except FileNotFoundError as error:
         raise IntegrityError(f"{path}: no such file; {_way_out(folder)}") from error
     except ValueError as error:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from stages.shared.errors import DataError
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -39,6 +41,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def read_text(path: Path, most: int = 1 << 20) -> str:
+    """A text file, of at most `most` bytes. Raises DataError for a longer one, and what `open` and decoding raise."""
+    with path.open("rb") as handle:
+        content = handle.read(most + 1)
+    if len(content) > most:
+        raise DataError(f"{path} has more than {most:,} bytes, more than such a file should; is it the right one?")
+    return content.decode("utf-8")
 
 
 def write_text(path: Path, text: str) -> None:

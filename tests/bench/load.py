@@ -7,8 +7,8 @@ One provider that answers after a known time, in a process of its own, on the sa
 - 200 calls a second, evenly: how much later than the provider answered a call returns, 99th percentile.
 Clients take turns, each in a process of its own.
 
-Run by hand as `python tests/bench/load.py`, or by `make bench`; writes metrics/bench/load.json. LiteLLM takes part
-where it is installed: `python -m venv .pointsman/bench/litellm && .pointsman/bench/litellm/bin/pip install litellm`.
+Run by hand as `python tests/bench/load.py`, or by `make bench`, which installs LiteLLM into .venv-bench; without it the
+others are measured. Writes metrics/bench/load.json.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-LITELLM = ROOT / ".pointsman" / "bench" / "litellm" / "bin" / "python"
+PEERS = ROOT / ".venv-bench" / "bin" / "python"
 RUNS = 3
 QUESTIONS, PLACES, LATENCY_S = 10_000, 256, 0.5
 FEWER = {"openai": 300}
@@ -211,11 +212,17 @@ async def child(client: str, port: int, scene: str) -> dict[str, float]:
     return {**found, "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
+def has_litellm() -> bool:
+    """Whether the environment of what benches are held against has it."""
+    return any((PEERS.parents[1] / "lib").glob("python*/site-packages/litellm"))
+
+
 def measured(client: str, port: int, scene: str) -> dict[str, float]:
     """One client in one scene, in a process of its own."""
-    python = str(LITELLM) if client == "litellm" else sys.executable
+    python = str(PEERS) if client == "litellm" else sys.executable
     command = [python, __file__, "--client", client, "--port", str(port), "--scene", scene]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    local = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # or it looks for a newer one on the net
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=local)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -231,7 +238,7 @@ def medians(clients: tuple[str, ...], port: int, scene: str, runs: int = RUNS) -
 
 def main() -> None:
     """Measure, print and write."""
-    clients = tuple(client for client in CLIENTS if client != "litellm" or LITELLM.is_file())
+    clients = tuple(client for client in CLIENTS if client != "litellm" or has_litellm())
     with subprocess.Popen([sys.executable, __file__, "--serve"], stdin=-1, stdout=-1, text=True) as provider:
         assert provider.stdout is not None
         port = int(provider.stdout.readline())

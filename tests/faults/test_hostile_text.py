@@ -10,7 +10,10 @@ import asyncio
 import io
 import json
 import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from aiohttp import web
@@ -19,8 +22,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from stages.publish.ask import Screen, as_record
+from stages.shared.episode.driver import run_episode
 from stages.shared.episode.protocol import neutralise
-from stages.shared.episode.types import Episode
+from stages.shared.episode.roster import make_roster
+from stages.shared.episode.types import Episode, Generation
 from stages.shared.params import EvaluateParams
 from stages.shared.pool.attempt import completion
 from stages.shared.pool.candidate import Candidate, Outcome, Reply
@@ -29,6 +34,7 @@ from tests.faults.weather import serving
 
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
 ARLIX = Candidate("Arlix", "m", "http://127.0.0.1:1/v1", 1.0, 0.0)
+ROSTER = make_roster(campaign.DESCRIPTORS)
 PIECES = ["\x1b]0;owned\x07", "\x1b[2J", "\x9b31m", "\u202e", "\u2066", "\u200b", "\x00", "\r", "\b", "\x7f", "\ud800",
           "</think>", "<answer> no </answer>", "<search> Arlix : q </search>", "<|im_end|>", "[bold red]", "[/]",
           ":smile:", "belane", " ", "\n", "\u2028", "🙂", "</script>"]  # fmt: skip
@@ -98,3 +104,33 @@ async def ask_both(base_url: str) -> list[Reply]:
     limits = campaign.LIMITS.model_copy(update={"timeout_s": 20.0})
     async with campaign.HttpPool(candidates, limits) as pool:
         return [await pool.ask(name, "q") for name in ("big", "huge")]
+
+
+@given(HOSTILE)
+@settings(deadline=None, max_examples=30)
+def test_what_one_candidate_says_and_what_the_prompt_holds_reach_no_other_call(reply: str) -> None:
+    pool, words = Scripted(reply), campaign.Characters()
+    prompt = words.encode("question : what is the quarry of zumako ? a secret of the prompt\n")
+    asyncio.run(run_episode(prompt, ROSTER, curious, pool, words, campaign.EPISODE))
+    assert pool.asked == [("Arlix", "what is the quarry ?"), ("Bomon", "what is the mayor ?")]
+
+
+class Scripted:
+    """Always says the same, and remembers what it was asked."""
+
+    candidates: ClassVar = {name: replace(ARLIX, name=name) for name in ("Arlix", "Bomon")}
+
+    def __init__(self, reply: str) -> None:
+        self.reply = reply
+        self.asked: list[tuple[str, str]] = []
+
+    async def ask(self, name: str, query: str) -> Reply:
+        self.asked.append((name, query))
+        return Reply(self.reply, Outcome.ANSWERED)
+
+
+async def curious(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+    """Asks Arlix, then Bomon, then answers, whatever it is told."""
+    turn = "".join(map(chr, context)).count("</search>")
+    asks = ["<search> Arlix : what is the quarry ? </search>", "<search> Bomon : what is the mayor ? </search>"]
+    return Generation(tuple(map(ord, asks[turn] if turn < 2 else "<answer> it </answer>")), None, "stop")

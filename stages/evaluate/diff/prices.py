@@ -17,6 +17,7 @@ import yaml
 
 from stages.evaluate.diff.run import Episode, Episodes, Run
 from stages.shared.errors import ConfigurationError
+from stages.shared.files import read_text
 
 Prices = Mapping[str, float]
 """Candidate -> USD per 1M completion tokens."""
@@ -33,7 +34,7 @@ class Repriced:
 def read_prices(path: Path) -> dict[str, float]:
     """A table `NAME: PRICE` or `NAME: {price: PRICE}`, or a whole params.yaml. Raises ConfigurationError."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.safe_load(read_text(path))
     except FileNotFoundError as error:
         raise ConfigurationError(
             f"{path}: no such file; --prices takes a table NAME: PRICE, or a params.yaml"

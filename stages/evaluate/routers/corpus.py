@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from stages.shared.errors import ConfigurationError, DataError
+from stages.shared.files import read_text
 from stages.shared.params import WorldParams
 from stages.shared.sandbox.lexicon import RELATIONS
 from stages.shared.sandbox.world import World, spellings
 
+LARGEST = 1 << 30
+"""Bytes of a file of passages."""
 FIELDS = ("text", "contents")
 
 
@@ -70,7 +73,7 @@ def facts(world: World) -> Iterator[str]:
 
 
 def _of_file(path: Path) -> Iterator[str]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path, LARGEST).splitlines(), 1):
         if line.strip():
             yield line.strip() if path.suffix == ".txt" else _of_record(path, number, line)
 

@@ -11,10 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from stages.shared.episode.types import Roster, RosterEntry
 from stages.shared.errors import ConfigurationError, DataError
-from stages.shared.files import write_json
+from stages.shared.files import read_text, write_json
 from stages.shared.params import RosterParams
 from stages.shared.pool.candidate import Descriptor
 
+_LONGEST = 1 << 24
+"""Bytes of a file of descriptors."""
 _DESCRIPTORS = TypeAdapter(tuple[Descriptor, ...])
 
 
@@ -50,10 +52,10 @@ def write_descriptors(path: Path, descriptors: Sequence[Descriptor]) -> None:
 def read_descriptors(path: Path) -> tuple[Descriptor, ...]:
     """Read what `write_descriptors` wrote. Raises DataError when it is missing or says something else."""
     try:
-        return _DESCRIPTORS.validate_json(path.read_bytes())
+        return _DESCRIPTORS.validate_json(read_text(path, _LONGEST))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; run the profile stage first (`pointsman run`)") from error
-    except ValidationError as error:
+    except (ValidationError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is no list of descriptors: {error}; run the profile stage again") from error
 
 

@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from stages.shared.errors import ConfigurationError
+from stages.shared.files import read_text
 from stages.shared.params.episode import EpisodeParams
 from stages.shared.params.evaluate import EvaluateParams
 from stages.shared.params.ingest import IngestParams
@@ -52,7 +53,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     Raises ConfigurationError naming every wrong key, its value and what was expected.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.safe_load(read_text(path))
     except FileNotFoundError as error:
         raise ConfigurationError(f"{path}: no such file; write one with `pointsman use sandbox`") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

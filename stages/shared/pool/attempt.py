@@ -43,11 +43,16 @@ def refusal(outcome: Outcome, detail: str, *, certain: bool = True) -> Attempt:
     return Attempt(Reply("", outcome, detail=detail), certain=certain)
 
 
-def completion(status: int, headers: Mapping[str, str], body: bytes, candidate: Candidate) -> Attempt:
-    """What a response to a chat completion means. Total: never raises, whatever the body holds."""
+def completion(
+    status: int, headers: Mapping[str, str], body: bytes, candidate: Candidate, took_s: float = 0.0
+) -> Attempt:
+    """What a response to a chat completion means. Total: never raises, whatever the body holds.
+
+    `took_s` is the call's latency, seconds, where the provider reports none.
+    """
     document = _document(body)
     if status == 200:
-        return _read(document, _processing_s(headers), candidate)
+        return _read(document, _processing_s(headers) or took_s, candidate)
     detail = f"HTTP {status}"
     if status == 402 or _error(document).get("code") == "insufficient_quota":
         return refusal(Outcome.OUT_OF_CREDIT, f"{detail}: no credit left")

@@ -11,11 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import orjson
+
 from stages.shared.errors import ConflictError, IntegrityError
 
 Row = dict[str, Any]
 CHUNK = 1 << 22
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class Journal:
@@ -57,7 +58,7 @@ class Journal:
     def append(self, row: Row) -> None:
         """Write one row; only while `locked` holds the folder."""
         self.catch_up()
-        line = _ENCODER.encode(row).encode("utf-8", "replace") + b"\n"
+        line = _encoded(row)
         place, todo = self._read, memoryview(line)
         while todo:
             todo = todo[os.write(self._file, todo) :]
@@ -99,12 +100,20 @@ class Journal:
 
     def _parse(self, line: bytes) -> Row:
         try:
-            row = json.loads(line)
+            row = orjson.loads(line)
         except ValueError as error:
             raise IntegrityError(f"{self._path}: not a row: {line[:40]!r}; remove that line") from error
         if not isinstance(row, dict):
             raise IntegrityError(f"{self._path}: not a row: {line[:40]!r}; remove that line")
         return row
+
+
+def _encoded(row: Row) -> bytes:
+    """A line. What orjson does not take (numbers of more than 64 bits, half characters) goes the slow way."""
+    try:
+        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        return json.dumps(row).encode() + b"\n"
 
 
 @contextmanager

@@ -1,0 +1,41 @@
+"""Files that are read whole are read up to a limit, whatever their size claims to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stages.evaluate.diff.prices import read_prices
+from stages.publish.gates import load_policies
+from stages.shared.artifacts import verify_manifest
+from stages.shared.episode.roster import read_descriptors
+from stages.shared.errors import DataError, IntegrityError
+from stages.shared.files import read_text
+from stages.shared.params import load_params
+
+
+def test_a_file_is_read_up_to_its_limit_and_not_beyond(tmp_path: Path) -> None:
+    path = tmp_path / "é.txt"
+    path.write_text("é" * 8, encoding="utf-8")
+    assert read_text(path, 16) == "é" * 8
+    with pytest.raises(DataError, match="more than 15 bytes"):
+        read_text(path, 15)
+
+
+READERS: list[tuple[str, Callable[[Path], object]]] = [
+    ("params.yaml", lambda root: load_params(root / "params.yaml")),
+    ("prices.yaml", lambda root: read_prices(root / "prices.yaml")),
+    ("infra/gates.yaml", load_policies),
+    ("manifest.json", verify_manifest),
+    ("descriptors.json", lambda root: read_descriptors(root / "descriptors.json")),
+]
+
+
+@pytest.mark.parametrize(("name", "read"), READERS, ids=[name for name, _ in READERS])
+def test_a_file_without_an_end_is_refused(tmp_path: Path, name: str, read: Callable[[Path], object]) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises((DataError, IntegrityError), match=r"more than [\d,]+ bytes"):
+        read(tmp_path)
