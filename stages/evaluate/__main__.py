@@ -16,6 +16,7 @@ from stages.evaluate.measure import Measurement, make_lines
 from stages.evaluate.metrics import AVERAGE, BEFORE_PPO, ROUTER, Evaluation, Measured, evaluate
 from stages.evaluate.own import Tariff
 from stages.evaluate.player import load_players
+from stages.evaluate.plots import write_plots
 from stages.evaluate.reading import Reading
 from stages.evaluate.records import read_records
 from stages.evaluate.replay.pool import replaying
@@ -63,6 +64,7 @@ def main(params: Params, workspace: Workspace) -> None:
     curves = read_curves(workspace.artifacts("train") / "curves.csv")
     with atomic_folder(workspace.artifacts("evaluate")) as folder:
         write_episodes(folder / "episodes.parquet", results)
+        write_plots(folder / "plots", evaluation)
         ledger = sha256(folder / "episodes.parquet")
         page = render(Material(params, evaluation, router, before, descriptors, curves, ledger))
         write_text(folder / "report.html", page)

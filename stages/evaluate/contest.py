@@ -98,7 +98,7 @@ class Contest:
         with ThreadPoolExecutor(1, thread_name_prefix="fit") as thread:  # one by one: they seed one random state
             fits = []
             for line in self.lines:
-                fits.append(asyncio.get_running_loop().run_in_executor(thread, self._fitted, line, table))
+                fits.append(asyncio.get_running_loop().run_in_executor(thread, self.fitted, line, table))
                 results += await self._line(measurement, line, table, alone)
             for candidate in self.forced:
                 attempts = await measurement.forced(self.lines[0], candidate)
@@ -108,7 +108,7 @@ class Contest:
                 choices, failed = await fit
                 failures += failed
                 for method, made in choices.items():
-                    results += self.marker.mark(method, line.pool, self._attempts(table, made))
+                    results += self.marker.mark(method, line.pool, self.attempts(table, made))
         for line in self.lines:
             for name in self._named(line):
                 found = await self._play(measurement, line, name)
@@ -161,18 +161,19 @@ class Contest:
             "oracle": self.oracle(line, table),
         }
         asked = Asked(tuple(question.question for question in self.questions), np.empty((len(self.questions), 0)))
-        for method, router in self._plain(line).items():
-            attempts[method] = self._attempts(table, router.decide(asked))
+        for method, router in self.plain(line).items():
+            attempts[method] = self.attempts(table, router.decide(asked))
         return [item for method, group in attempts.items() for item in self.marker.mark(method, line.pool, group)]
 
-    def _plain(self, line: Line) -> dict[str, Router]:
+    def plain(self, line: Line) -> dict[str, Router]:
+        """What needs no records."""
         return {
             **{f"fixed:{name}": FixedRouter(name) for name in line.names},
             "largest-llm": largest(line.candidates),
             "random": RandomRouter(line.names, self.params.seed),
         }
 
-    def _fitted(self, line: Line, table: Table) -> tuple[dict[RecordsMethod, list[Choice]], list[Failure]]:
+    def fitted(self, line: Line, table: Table) -> tuple[dict[RecordsMethod, list[Choice]], list[Failure]]:
         """What the methods of `evaluate.methods` choose for each question, fitted on the profile's records."""
         methods = [method for method in FITS if method in self.params.methods]
         if not methods:
@@ -220,7 +221,8 @@ class Contest:
         if found is not None:
             self.calibrations[name] = found
 
-    def _attempts(self, table: Table, choices: Sequence[Choice]) -> list[Attempt]:
+    def attempts(self, table: Table, choices: Sequence[Choice]) -> list[Attempt]:
+        """What came of one choice a question."""
         return [chosen(table, *pair) for pair in zip(self.questions, choices, strict=True)]
 
     def oracle(self, line: Line, table: Table) -> list[Attempt]:

@@ -65,6 +65,7 @@ def render(material: Material) -> str:
         verdict=view.verdict(evaluation),
         rows=view.rows(evaluation.methods, router.versus),
         datasets=[*evaluation.methods[ROUTER]],
+        reply_rows=view.reply_rows(evaluation),
         scatter=view.scatter(evaluation.methods),
         calls=view.calls(evaluation.methods),
         pairs=published.beside(evaluation.methods),

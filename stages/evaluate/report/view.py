@@ -13,7 +13,17 @@ from stages.evaluate import behaviour, frontier
 from stages.evaluate.attempt import Result
 from stages.evaluate.behaviour import SINGLE_HOP
 from stages.evaluate.methods import Description, describe
-from stages.evaluate.metrics import AVERAGE, ROUTER, Cell, Comparison, Difference, Evaluation, Methods, point
+from stages.evaluate.metrics import (
+    AVERAGE,
+    ROUTER,
+    Cell,
+    Comparison,
+    Difference,
+    Evaluation,
+    Methods,
+    ReplyCell,
+    point,
+)
 from stages.evaluate.report import charts
 from stages.evaluate.report.transcript import Piece, pieces, visible
 from stages.shared.pool.candidate import Descriptor
@@ -72,6 +82,13 @@ def rows(methods: Methods, versus: Mapping[str, Comparison]) -> list[Row]:
     """Methods from the best average EM to the worst; where EM ties, the cheaper first."""
     order = sorted(methods, key=lambda name: (-methods[name][AVERAGE].em, methods[name][AVERAGE].cost, name))
     return [_row(name, methods[name], versus.get(name)) for name in order]
+
+
+def reply_rows(evaluation: Evaluation) -> list[tuple[Description, ReplyCell, Cell]]:
+    """The second mode, averaged over the sets, beside the first; whose replies hold most, first."""
+    cells = {name: sets[AVERAGE] for name, sets in evaluation.replies.items()}
+    order = sorted(cells, key=lambda name: (-cells[name].holds, -cells[name].em, name))
+    return [(describe(name), cells[name], evaluation.methods[name][AVERAGE]) for name in order]
 
 
 def verdict(evaluation: Evaluation) -> str:

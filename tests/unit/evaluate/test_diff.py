@@ -123,6 +123,18 @@ def test_a_candidate_that_came_is_a_change_of_the_pool(folder: Folder) -> None:
     assert [(item.part, item.key, item.before) for item in found] == [("pool", "pool.experts[Cyqun].price", "(absent)")]
 
 
+def test_another_image_is_told_as_an_image(folder: Folder) -> None:
+    old, new = (
+        folder.run(name, 6, {**PARAMS, "stage": {"images": {"cpu": image}, "runtime": runtime}})
+        for name, image, runtime in (("a", "x@sha256:1", "podman"), ("b", "x@sha256:2", "docker"))
+    )
+    found = diff_of(old, new)
+    assert [(item.part, item.key) for item in found.changes] == [
+        ("image", "stage.images.cpu"), ("parameter", "stage.runtime"),
+    ]  # fmt: skip
+    assert "| image | stage.images.cpu | x@sha256:1 | x@sha256:2 |" in markdown(found, 0)
+
+
 def test_question_sets_are_compared_by_the_surest_knowledge_that_both_runs_kept(folder: Folder) -> None:
     old, new = folder.run("a", 6), folder.run("b", 6)
     for run, digest in ((old, "12ab"), (new, "34cd")):

@@ -14,7 +14,7 @@ import pytest
 from stages.evaluate.attempt import Result
 from stages.evaluate.behaviour import entropy
 from stages.evaluate.episodes import write_episodes
-from stages.evaluate.metrics import Measured, best_baseline, method_cells
+from stages.evaluate.metrics import Measured, best_baseline, evaluate, method_cells
 from stages.evaluate.statistics import Resamples
 from stages.shared.errors import IntegrityError
 from stages.shared.files import write_json
@@ -48,6 +48,30 @@ def test_the_file_has_every_method_on_every_set_and_the_average(sample: Any, tmp
     assert written["router"]["synthetic"] is True
     assert set(written["router"]["versus"]) == set(written["methods"]) - {"router"}
     assert set(written["router"]["unseen"]["methods"]["router"]) == {*DATASETS, "average"}
+
+
+def test_sets_of_one_question_have_figures_and_wide_intervals(make_result: Make) -> None:
+    """Resampling one question sees no spread: Wilson's interval stands in, and nothing becomes no number."""
+    questions = [make_question("nq", 0), make_question("hotpotqa", 1)]
+    right = {"router": (1.0, 0.0), "oracle": (1.0, 1.0), "warm-start": (0.0, 0.0), "fixed:Arlix": (0.0, 0.0)}
+    results = [
+        make_result(item, method, em=em)
+        for method, marks in right.items() for item, em in zip(questions, marks, strict=True)
+    ]  # fmt: skip
+    seen = Measured(results, questions, "seen")
+    found = evaluate(
+        seen, None, {"seen": ["Arlix"], "all": ["Arlix"]}, Resamples(seen.sizes, 200, 0.95, 7), synthetic=True, seed=7,
+        count=200,
+    )  # fmt: skip
+    json.dumps(found.to_json(), allow_nan=False)
+    cells = found.methods["router"]
+    assert [(cells[name].em, cells[name].n) for name in ("nq", "hotpotqa", "average")] == [(1.0, 1), (0.0, 1), (0.5, 2)]
+    assert cells["nq"].em_low < 0.3
+    assert found.router.versus["fixed:Arlix"].p_holm == 1.0
+
+
+def make_question(dataset: str, number: int) -> Question:
+    return Question(f"question {number} ?", ("x",), dataset, "test", "stone", 1 + (dataset != "nq"))
 
 
 def test_every_mean_can_be_had_again_from_the_ledger_of_episodes(sample: Any, tmp_path: Path) -> None:

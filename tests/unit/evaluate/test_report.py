@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import re
 from dataclasses import replace
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 from stages.evaluate.attempt import Result
+from stages.evaluate.metrics import ReplyCell
+from stages.evaluate.plots import write_plots
 from stages.evaluate.report.charts import Spot
 from stages.evaluate.report.charts import scatter as charts_scatter
 from stages.evaluate.report.curves import panels, read_curves
@@ -73,6 +76,17 @@ def hostile(material: Material) -> str:
     return render(replace(material, router=[poisoned(result) for result in material.router]))
 
 
+def test_dvc_is_left_what_it_draws(material: Material, tmp_path: Path) -> None:
+    write_plots(tmp_path, material.evaluation)
+    with (tmp_path / "methods.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    average = material.evaluation.methods["knn"]["average"]
+    assert {row["method"] for row in rows} == set(material.evaluation.methods)
+    assert next(row["em"] for row in rows if row["method"] == "knn") == str(average.em)
+    assert (tmp_path / "sets.csv").read_text().splitlines()[-1].startswith("average,")
+    assert (tmp_path / "shares.csv").read_text().startswith("candidate,share\nArlix,")
+
+
 def test_it_names_no_address_outside_of_itself(page: str) -> None:
     shown = re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)
     assert not re.findall(r"https?://|//[a-z]|url\(|@import", shown)
@@ -105,6 +119,15 @@ def test_invisible_characters_are_shown_instead_of_obeyed(hostile: str) -> None:
     assert not set(hostile) & set("\u202e\u202c\x00\x1b\u2028")
 
 
+def test_the_second_mode_stands_apart_and_is_labelled(page: str, material: Material) -> None:
+    assert "Second mode" not in page, "this evaluation took no replies"
+    cell = ReplyCell(0.625, 0.5, 0.75, 0.25, 0.2, 0.3, 0.4, 84)
+    told = render(replace(material, evaluation=replace(material.evaluation, replies={"knn": {"average": cell}})))
+    section = told[told.index("Second mode: the reply itself") :].split("</section>")[0]
+    assert "KNN Router" in section
+    assert re.findall(r">([\d.–]+(?: %)?)</td>", section)[1:] == ["62.5 %", "50.0–75.0", "25.0 %", "40.0 %"]
+
+
 def test_a_synthetic_sandbox_says_so(page: str, material: Material) -> None:
     assert "Synthetic sandbox." in page
     real = replace(material.evaluation, router=replace(material.evaluation.router, synthetic=False))
@@ -117,11 +140,15 @@ def test_it_shows_every_method_and_every_set(page: str) -> None:
         assert text in page
 
 
-def test_a_method_that_failed_is_named_with_its_reason_and_is_in_no_table(material: Material) -> None:
+def test_a_method_that_failed_is_told_in_the_table_with_its_reason_and_without_a_figure(material: Material) -> None:
     failed = replace(material.evaluation, failed={"graphrouter": "records of <b>4</b> questions"})
     page = render(replace(material, evaluation=failed))
     assert 'GraphRouter failed and has no result: <bdi class="foreign">records of &lt;b&gt;4&lt;/b&gt;' in page
-    assert page.count("GraphRouter") == 1
+    row = page[page.index('<tbody>\n<tr class="') :].split("GraphRouter")[1].split("</tr>")[0]
+    assert "failed, no result: <bdi" in row
+    assert "records of &lt;b&gt;4&lt;/b&gt; questions" in row
+    assert not re.findall(r"<td>[\d.]", row)
+    assert page.count("GraphRouter") == 2
 
 
 def test_the_papers_figures_stand_above_ours_and_another_setting_is_marked(page: str, material: Material) -> None:

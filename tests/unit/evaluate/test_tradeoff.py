@@ -56,8 +56,23 @@ def test_a_method_by_hand(questions: tuple[Question, ...], make_result: Make) ->
     assert found.entropy == pytest.approx(0.8113, abs=1e-4)
     assert found.gap_to_oracle == pytest.approx(0.5)
     assert found.cost_at_equal_em == pytest.approx(2.0)
+    assert found.apgr == pytest.approx(0.5), "on the line between both: what mixing them at random recovers"
+    assert (found.cpt50, found.cpt80) == (pytest.approx(0.5), pytest.approx(0.8))
     assert found.aiq == pytest.approx((0.5 + 1.0) / 4)
     assert found.hypervolume == pytest.approx(0.25)
+
+
+def test_the_gap_lies_between_the_cheapest_and_the_best_fixed_candidate(
+    questions: tuple[Question, ...], make_result: Make
+) -> None:
+    """By hand: 60 % at a cost of 2 lies above the line from (1, 40 %) to (3, 60 %): it recovers (0.5 + 1) / 2 of the
+    gap, half of it a quarter of the way, and four fifths at two fifths."""
+    results = [make_result(questions[0], "router")]
+    found = tradeoff(results, (2.0, 0.6), results, SCALE)
+    assert (found.apgr, found.cpt50, found.cpt80) == pytest.approx((0.75, 0.25, 0.4))
+    flat = Scale(4.0, {"Arlix": (1.0, 0.6), "Bomon": (3.0, 0.6)}, (1.0, 1.0))
+    none = tradeoff(results, (2.0, 0.6), results, flat)
+    assert (none.apgr, none.cpt50, none.cpt80) == (None, None, None)
 
 
 def test_latency_is_a_quantile_over_questions(questions: tuple[Question, ...], make_result: Make) -> None:
