@@ -17,7 +17,7 @@ app.add_typer(records, name="records")
 
 @command
 def diff(
-    before: Annotated[str, typer.Argument(help="A git revision, or the folder of a run.")],
+    before: Annotated[str, typer.Argument(help="A git revision, the folder of a run, or a release.")],
     after: Annotated[str, typer.Argument(help="The same; default: this folder.")] = ".",
     method: Annotated[str, typer.Option(help="Whose sets, candidates and flips.")] = "router",
     flips: Annotated[int, typer.Option(min=0, help="Flipped questions to print.")] = 6,
@@ -31,7 +31,9 @@ def diff(
 
     What was set otherwise, what got better or worse and how sure that is, and the questions that flipped with both
     episodes. Refuses, with exit code 2, when questions, their number, the scorer or prices differ, unless --force; with
-    --prices, what the same calls would have cost at others is compared, and nothing is asked again.
+    --prices, what the same calls would have cost at others is compared, and nothing is asked again. A release is named
+    by channel, digest or `latest` (with `release:` before it where git knows the name too), and stands for the run that
+    it was made from.
     """
     if as_json and markdown:
         raise ConfigurationError("--json and --markdown are two forms of one output; give one of them")
@@ -40,8 +42,10 @@ def diff(
         *(["--force"] if force else []), *(["--json"] if as_json else []), *(["--markdown"] if markdown else []),
         *(["--html", str(html)] if html else []), *(["--prices", str(prices)] if prices else []),
     ]  # fmt: skip
+    from flows.evaluations import locate
+
     with tempfile.TemporaryDirectory(prefix="pointsman-") as scratch:
-        folders = [_folder(name, Path(scratch) / side) for side, name in (("before", before), ("after", after))]
+        folders = [locate(name, Path(scratch) / side) for side, name in (("before", before), ("after", after))]
         names = ["--name-before", before, "--name-after", "this folder" if after == "." else after]
         run_module("stages.evaluate.diff", *options, *names, "--", *map(str, folders), here=True)
 
@@ -79,7 +83,7 @@ def figures(
 
 @command
 def seeds(
-    runs: Annotated[list[str], typer.Argument(help="Git revisions or folders of runs, two or more.")],
+    runs: Annotated[list[str], typer.Argument(help="Git revisions, folders of runs or releases, two or more.")],
     as_json: JsonOption = False,
 ) -> None:
     """Pool runs that differ in their seeds alone.
@@ -87,8 +91,10 @@ def seeds(
     Every method's mean over the runs, with an interval over both questions and seeds, and each run's own figure.
     Refuses, with exit code 2, when anything else differs.
     """
+    from flows.evaluations import locate
+
     with tempfile.TemporaryDirectory(prefix="pointsman-") as scratch:
-        folders = [_folder(name, Path(scratch) / str(place)) for place, name in enumerate(runs)]
+        folders = [locate(name, Path(scratch) / str(place)) for place, name in enumerate(runs)]
         names = [word for name in runs for word in ("--name", name)]
         options = [*names, *(["--json"] if as_json else [])]
         run_module("stages.evaluate.seeds", *options, "--", *map(str, folders), here=True)
@@ -113,13 +119,3 @@ def evaluate_records(
     options = ["--seed", str(seed), *(["--methods", methods] if methods else []), *(["--json"] if as_json else [])]
     options += [word for task in without or [] for word in ("--without", task)]
     run_module("stages.evaluate.tables", *options, "--", str(folder), here=True)
-
-
-def _folder(name: str, scratch: Path) -> Path:
-    """The folder of a run: the one named, or what DVC and git kept of a revision."""
-    if Path(name).is_dir():
-        return Path(name)
-    from flows import dvc
-
-    dvc.export_run(dvc.find_root(Path.cwd()), name, scratch)
-    return scratch

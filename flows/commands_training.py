@@ -101,7 +101,8 @@ def sweep(
         )
     done = grid.done()
     if done:
-        found = marks(_by_values(done))
+        with console.status("pooling seeds ..."):
+            found = marks(_by_values(done), grid.pools(done))
         synthetic = any(evaluation.get("router", {}).get("synthetic") for evaluation in done.values())
         page = write_frontier(grid.folder, " x ".join(axes), found, synthetic)
         _show_frontier(found, page, as_json)
@@ -127,11 +128,9 @@ def _warn_untracked(root: Path) -> None:
 
 
 def _by_values(done: dict[Point, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    from flows.sweep import label
-
     found: dict[str, list[dict[str, Any]]] = {}
     for point, evaluation in done.items():
-        found.setdefault(label(point.values) or str(point), []).append(evaluation)
+        found.setdefault(point.setting, []).append(evaluation)
     return found
 
 

@@ -17,9 +17,9 @@ ROUTER, ORACLE = "router", "oracle"
 NOT_BASELINES = (ROUTER, "forced:", "one-call")
 HEADINGS = ("what", "EM", "interval", "cost", "calls", "seeds", "frontier")
 LEGEND = (
-    "EM: the unweighted mean of the test sets. Interval: the bootstrap's over questions, its bounds averaged over "
-    "seeds; how seeds differ is in frontier.json. Cost: millionths of a dollar a question. Frontier: no other setting "
-    "of the router is both at most as dear and at least as good."
+    "EM: the unweighted mean of the test sets. Interval: of one seed over questions, of several over questions and "
+    "seeds together, as `pointsman seeds` pools them; how seeds differ is in frontier.json. Cost: millionths of a "
+    "dollar a question. Frontier: no other setting of the router is both at most as dear and at least as good."
 )
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
@@ -54,19 +54,21 @@ class Mark:
         return (self.name, f"{self.em:.3f}", interval, cost, calls, str(self.seeds), "yes" if self.on_frontier else "")
 
 
-def marks(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Mark]:
+def marks(found: Mapping[str, Sequence[Mapping[str, Any]]], pools: Mapping[str, Mapping[str, Any]]) -> list[Mark]:
     """Settings in their order, each with the evaluations of its seeds; then the baselines, best first.
 
-    Baselines are those of the first evaluation, since no swept parameter of training or reward touches them. Raises
-    IntegrityError for an evaluation of another shape.
+    `pools`: a setting of several seeds -> what `pointsman seeds` makes of them. Baselines are those of the first
+    evaluation, since no swept parameter of training or reward touches them. Raises IntegrityError for an evaluation of
+    another shape.
     """
     try:
         settings = [
-            _mark(name, [each["methods"][ROUTER] for each in seeds], swept=True) for name, seeds in found.items()
+            _mark(name, [each["methods"][ROUTER] for each in seeds], pools.get(name), swept=True)
+            for name, seeds in found.items()
         ]
         first = next(iter(found.values()))[0]["methods"]
         others = [
-            _mark(name, [sets], swept=False) for name, sets in first.items() if not name.startswith(NOT_BASELINES)
+            _mark(name, [sets], None, swept=False) for name, sets in first.items() if not name.startswith(NOT_BASELINES)
         ]
     except (KeyError, TypeError, IndexError) as error:
         raise IntegrityError(f"an experiment's metrics/evaluate.json is not an evaluation ({error!r})") from error
@@ -74,12 +76,15 @@ def marks(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Mark]:
     return [*(_placed(mark, settings) for mark in settings), *best]
 
 
-def _mark(name: str, methods: Sequence[Mapping[str, Any]], swept: bool) -> Mark:
+def _mark(name: str, methods: Sequence[Mapping[str, Any]], pool: Mapping[str, Any] | None, swept: bool) -> Mark:
     averages = [method["average"] for method in methods]
-    em, low, high, cost, calls = (
-        fmean(float(average[key]) for average in averages) for key in ("em", "em_low", "em_high", "cost", "calls")
-    )
     by_seed = tuple(float(average["em"]) for average in averages)
+    cost, calls = (fmean(float(average[key]) for average in averages) for key in ("cost", "calls"))
+    if len(averages) > 1:
+        together = pool["methods"][ROUTER] if pool else {}
+        em, low, high = (float(together[key]) for key in ("em", "low", "high"))
+    else:
+        em, low, high = (float(averages[0][key]) for key in ("em", "em_low", "em_high"))
     return Mark(name, em, low, high, cost, calls, swept, seeds=len(averages), em_by_seed=by_seed)
 
 

@@ -7,8 +7,9 @@ import hashlib
 import itertools
 import json
 import re
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import yaml
 
 from flows import dvc, experiments
+from flows.evaluations import pooled
 from flows.settings import set_value
 from stages.shared.entry import REPLIES, RUNS, Workspace
 from stages.shared.errors import ConfigurationError, PipelineError
@@ -40,6 +42,11 @@ class Point:
     def values(self) -> tuple[tuple[str, str], ...]:
         """The swept parameters without the seed: points that share these are repetitions."""
         return tuple((key, value) for key, value in self.settings if key != SEED)
+
+    @property
+    def setting(self) -> str:
+        """What its repetitions have in common, in words; where nothing but the seed is swept, each is its own."""
+        return label(self.values) or str(self)
 
     def __str__(self) -> str:
         """For example `cost_coefficient=0.3, seed=1`."""
@@ -67,6 +74,19 @@ class Sweep:
         found = experiments.finished(self.root, self.commit)
         texts = {p: experiments.read(self.root, found[p.name], METRICS) for p in self.points if p.name in found}
         return {point: json.loads(text) for point, text in texts.items() if text is not None}
+
+    def pools(self, done: Collection[Point]) -> dict[str, dict[str, Any]]:
+        """Settings of which several seeds are done -> these as one result (`pointsman seeds`), from their episodes."""
+        revisions, found = experiments.finished(self.root, self.commit), {}
+        for setting in dict.fromkeys(point.setting for point in done):
+            alike = [point for point in done if point.setting == setting]
+            if len(alike) > 1:
+                with tempfile.TemporaryDirectory(prefix="pointsman-") as scratch:
+                    folders = {str(point): Path(scratch) / point.name for point in alike}
+                    for point, folder in zip(alike, folders.values(), strict=True):
+                        dvc.export_run(self.root, revisions[point.name], folder)
+                    found[setting] = pooled(folders)
+        return found
 
 
 def plan_sweep(root: Path, axes: Sequence[str], seeds: Sequence[int], only_from: str | None) -> Sweep:

@@ -18,6 +18,7 @@ from flows import dvc, experiments
 from flows.dvc import environment
 from flows.frontier import marks, write_frontier
 from flows.sweep import Point, label, plan_sweep, run_sweep
+from stages.shared.entry import RUNS
 from stages.shared.errors import ConfigurationError, ConflictError, IntegrityError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -112,7 +113,7 @@ def quiet(line: str) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_runs_each_point_once_and_draws_them_beside_the_baselines(repository, pipeline: Path) -> None:
-    """One of the points fails: it is told with its reason, and tried again by the next call, alone."""
+    """One of the points fails: it is told with its reason, and is all that the next call has to run."""
     before = dvc.git(pipeline, "status", "--short")
     command = "sweep", f"{KEY}=0.6,0.9", "--seeds", "1", "--only-from", "train", "--json"
     done = repository.pointsman(*command)
@@ -130,8 +131,9 @@ def test_a_sweep_runs_each_point_once_and_draws_them_beside_the_baselines(reposi
     assert dvc.git(pipeline, "status", "--short") == before
     assert experiments.queue(pipeline) == {}
     assert ran(pipeline) == [0.6, 0.9]
-    repository.pointsman(*command)
-    assert ran(pipeline) == [0.6, 0.9, 0.9]
+    again = plan_sweep(pipeline, [f"{KEY}=0.6,0.9"], [1], "train")
+    done_before = again.done()
+    assert [dict(point.settings)[KEY] for point in again.points if point not in done_before] == ["0.9"]
 
 
 @pytest.mark.slow
@@ -171,10 +173,10 @@ def test_a_worker_that_was_killed_leaves_nothing_that_stops_the_next_sweep(pipel
     sweep = plan_sweep(pipeline, [f"{KEY}=0"], [], None)
     point = sweep.points[0]
     experiments.enqueue(pipeline, point.name, dict(point.settings), "evaluate")
-    with dvc.work_off(pipeline, {}) as worker:
+    with dvc.work_off(pipeline, {RUNS: str(pipeline / ".pointsman/runs")}) as worker:
         deadline = time.monotonic() + 120
-        while experiments.queue(pipeline).get(point.name) != "Running" and time.monotonic() < deadline:
-            time.sleep(0.2)
+        while not ran(pipeline) and time.monotonic() < deadline:
+            time.sleep(0.1)
         os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
     assert experiments.queue(pipeline) == {point.name: "Running"}
@@ -238,7 +240,7 @@ def evaluation(em: float, cost: float) -> dict[str, object]:
 
 
 def test_a_setting_that_another_beats_in_both_is_not_on_the_frontier(tmp_path: Path) -> None:
-    found = marks({"a": [evaluation(0.8, 10)], "b": [evaluation(0.7, 20)], "c": [evaluation(0.6, 5)]})
+    found = marks({"a": [evaluation(0.8, 10)], "b": [evaluation(0.7, 20)], "c": [evaluation(0.6, 5)]}, {})
     assert [(mark.name, mark.on_frontier) for mark in found] == [
         ("a", True), ("b", False), ("c", True), ("random", False)
     ]  # fmt: skip
@@ -247,14 +249,21 @@ def test_a_setting_that_another_beats_in_both_is_not_on_the_frontier(tmp_path: P
     assert "Synthetic" not in (tmp_path / "frontier.html").read_text()
 
 
-def test_seeds_of_a_setting_are_averaged_with_their_intervals() -> None:
-    (mark, _) = marks({"a": [evaluation(0.8, 10), evaluation(0.6, 30)]})
-    assert (mark.em, mark.low, mark.high, mark.cost, mark.seeds) == pytest.approx((0.7, 0.6, 0.8, 20, 2))
+def test_seeds_of_a_setting_have_the_interval_of_their_pool() -> None:
+    pool = {"methods": {"router": {"em": 0.7, "low": 0.52, "high": 0.88}}}
+    (mark, _) = marks({"a": [evaluation(0.8, 10), evaluation(0.6, 30)]}, {"a": pool})
+    assert (mark.em, mark.low, mark.high, mark.cost, mark.seeds) == pytest.approx((0.7, 0.52, 0.88, 20, 2))
+    assert mark.em_by_seed == (0.8, 0.6)
+
+
+def test_several_seeds_without_their_pool_are_refused() -> None:
+    with pytest.raises(IntegrityError, match="not an evaluation"):
+        marks({"a": [evaluation(0.8, 10), evaluation(0.6, 30)]}, {})
 
 
 def test_metrics_of_another_shape_are_refused() -> None:
     with pytest.raises(IntegrityError, match="not an evaluation"):
-        marks({"a": [{"methods": {}}]})
+        marks({"a": [{"methods": {}}]}, {})
 
 
 def test_a_label_is_short() -> None:
