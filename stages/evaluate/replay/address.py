@@ -20,8 +20,11 @@ from stages.shared.pool import instruction
 from stages.shared.pool.candidate import Candidate
 
 SAMPLING = ("max_tokens", "temperature", "seed")
-NO_MATTER = {"name", "price", "prompt_price", "priced", "seen", "summary", "key_env", "answers_as", "private", "http2"}
+NO_MATTER = {"name", "price", "prompt_price", "priced", "seen", "summary", "key_env", "answers_as", "private"}
+NO_MATTER |= {"http2", "timeout_s", "concurrency"}
 """Of a candidate: what its replies do not depend on."""
+LATER = {"max_tokens", "parameters"}
+"""Known to replies of candidates that set them: those of others were recorded before these were thought of."""
 
 
 def fingerprints(params: Params, candidates: Sequence[Candidate]) -> dict[str, str]:
@@ -43,7 +46,8 @@ def address(fingerprint: str, params: Params, query: str) -> str:
 
 def _known(candidate: Candidate, *, served_here: bool) -> dict[str, Any]:
     left_out = NO_MATTER | ({"base_url"} if served_here else set())
-    return {key: value for key, value in asdict(candidate).items() if key not in left_out}
+    known = {key: value for key, value in asdict(candidate).items() if key not in left_out}
+    return {key: value for key, value in known.items() if value or key not in LATER}
 
 
 def _simulated(params: Params, pool: SandboxPool) -> Mapping[str, Any]:

@@ -43,7 +43,7 @@ class Served:
         """
         limits, episode = self.answerer.params.pool.limits, self.answerer.params.episode
         return max(
-            (limits.max_tokens * each.price + episode.turn_tokens * each.prompt_price) / MILLION
+            ((each.max_tokens or limits.max_tokens) * each.price + episode.turn_tokens * each.prompt_price) / MILLION
             for each in self.answerer.pool.candidates.values()
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, JsonValue, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from stages.shared.params.section import Section, Share
 
@@ -49,6 +49,10 @@ class LocalModel(Section):
     seen: bool = True
 
 
+OWN = frozenset({"model", "messages", "stream", "n", "max_tokens", "temperature", "seed"})
+"""What a candidate's parameters cannot say."""
+
+
 class ApiCandidate(Section):
     """A candidate behind any OpenAI-compatible API."""
 
@@ -75,6 +79,22 @@ class ApiCandidate(Section):
     """Sent with every call; no secrets, which belong into key_env's variable."""
     http2: bool = False
     """Whether calls share connections by HTTP/2 where the endpoint offers it: fewer connections, more work for each."""
+
+    timeout_s: PositiveFloat | None = None
+    """Of one attempt, seconds; null takes pool.limits.timeout_s."""
+    concurrency: PositiveInt | None = None
+    """Calls at a time at most; null takes half of pool.limits.concurrency."""
+    max_tokens: PositiveInt | None = None
+    """Completion tokens asked for at most; null takes pool.limits.max_tokens."""
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    """More of a request's body: `{reasoning_effort: low}`."""
+
+    @field_validator("parameters")
+    @classmethod
+    def _free(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if taken := sorted(OWN & value.keys()):
+            raise ValueError(f"{', '.join(taken)} cannot be set here: calls are made of it, or pool.limits says it")
+        return value
 
     @model_validator(mode="after")
     def _negotiated(self) -> ApiCandidate:

@@ -29,6 +29,12 @@ class Candidate:
     """Names and values sent with every call."""
     http2: bool = False
     """Whether it is asked over HTTP/2 where its endpoint offers that."""
+    timeout_s: float | None = None
+    """Of one attempt; None takes the pool's, as the next two do."""
+    concurrency: int | None = None
+    max_tokens: int | None = None
+    parameters: tuple[tuple[str, Any], ...] = ()
+    """Names and values added to the body of every call."""
 
 
 class Outcome(StrEnum):

@@ -146,7 +146,7 @@ class HttpPool:
             item.name: Line(
                 item,
                 Breaker(0.0 if item.name in self._replaceable else limits.deadline_s),
-                asyncio.Semaphore(share),
+                asyncio.Semaphore(item.concurrency or share),
                 providers[item.base_url, item.key_env],
                 _request(item, limits),
             )
@@ -203,7 +203,7 @@ class HttpPool:
 
     def most(self, name: str, length: int) -> int:
         """What a call with a question of so many bytes may cost, picos."""
-        return self._tariffs[name].most(length, self._limits.max_tokens)
+        return self._tariffs[name].most(length, self._candidates[name].max_tokens or self._limits.max_tokens)
 
     async def check(self) -> None:
         """See that every endpoint answers and every key is there and taken, before anything is paid for.
@@ -294,7 +294,8 @@ class HttpPool:
 
     async def _attempt(self, call: Call) -> Attempt:
         began = time.perf_counter()
-        candidate, patience_s = call.line.candidate, min(self._limits.timeout_s, max(0.01, call.left_s()))
+        candidate = call.line.candidate
+        patience_s = min(candidate.timeout_s or self._limits.timeout_s, max(0.01, call.left_s()))
         try:
             attempt = await self._post(call, patience_s)
         except TimeoutError:
@@ -359,7 +360,8 @@ def _http2(candidates: Sequence[Candidate]) -> Http2Wire | None:
 def _request(candidate: Candidate, limits: PoolLimits) -> tuple[bytes, bytes]:
     """The body of a request, but for the question, which is a JSON string between the two parts."""
     system = [{"role": "system", "content": candidate.system}] if candidate.system else []
-    after = {"temperature": limits.temperature, "top_p": 1.0, "seed": limits.seed, "max_tokens": limits.max_tokens}
+    after = {"temperature": limits.temperature, "top_p": 1.0, "seed": limits.seed}
+    after |= {"max_tokens": candidate.max_tokens or limits.max_tokens, **dict(candidate.parameters)}
     head = json.dumps({"model": candidate.model, "messages": [*system, {"role": "user", "content": ""}]})
     return head.removesuffix('""}]}').encode(), f"}}], {json.dumps(after)[1:]}".encode()
 

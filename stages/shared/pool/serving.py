@@ -62,6 +62,10 @@ def api_candidates(pool: ApiPool) -> tuple[Candidate, ...]:
             private=item.private,
             headers=tuple(item.headers.items()),
             http2=item.http2,
+            timeout_s=item.timeout_s,
+            concurrency=item.concurrency,
+            max_tokens=item.max_tokens,
+            parameters=tuple(sorted(item.parameters.items())),
         )
         for item in pool.candidates
     )
