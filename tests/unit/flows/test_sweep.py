@@ -139,7 +139,7 @@ def test_a_sweep_runs_each_point_once_and_draws_them_beside_the_baselines(reposi
 @pytest.mark.slow
 def test_an_interrupted_sweep_leaves_nothing_running_and_goes_on(pipeline: Path) -> None:
     command = [sys.executable, "-m", "flows.cli", "sweep", f"{KEY}=0.3"]
-    env = environment() | {"PYTHONPATH": str(ROOT), "NAP": "5"}
+    env = environment() | {"PYTHONPATH": str(ROOT), "NAP": "60"}
     process = subprocess.Popen(command, cwd=pipeline, env=env, text=True, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 240
     while not ran(pipeline):
