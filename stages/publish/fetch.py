@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from stages.shared.files import atomic_folder, sha256
 
 SHORTEST = 6
 """Digits of a digest that may stand for the whole."""
+LONGEST = 1 << 24
+"""Bytes of a manifest or a signature."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def read_manifest(store: Store, digest: str) -> Manifest:
     data = store.read(manifest_key(digest))
     if data is None:
         raise ConfigurationError(f"{store.place} holds no release {digest}; publish it first (`pointsman run`)")
-    return parse_manifest(b"".join(data), digest, f"{store.place}: release {digest[:16]}")
+    return parse_manifest(_whole(data, store.place), digest, f"{store.place}: release {digest[:16]}")
 
 
 def read_json(store: Store, manifest: Manifest, name: str) -> dict[str, Any]:
@@ -76,10 +78,22 @@ def find_signature(store: Store, manifest: Manifest, trusted: Sequence[PublicKey
     for key in trusted:
         chunks = store.read(signature_key(manifest.digest, key.id))
         if chunks is not None:
-            bundle = b"".join(chunks)
+            bundle = _whole(chunks, store.place)
             check_signature(bundle, manifest, key, f"{store.place}: release {manifest.digest[:16]}")
             return Signed(bundle, key.origin)
     return None
+
+
+def _whole(chunks: Iterable[bytes], place: str) -> bytes:
+    """A manifest or a signature. Raises IntegrityError for what is too long to be one."""
+    found = bytearray()
+    for chunk in chunks:
+        found += chunk
+        if len(found) > LONGEST:
+            raise IntegrityError(
+                f"{place}: a manifest or signature of more than {LONGEST:,} bytes; do not use this store"
+            )
+    return bytes(found)
 
 
 def find_missing(store: Store, manifest: Manifest) -> list[str]:
@@ -181,9 +195,12 @@ def _checked(store: Store, name: str, entry: FileEntry, sink: int | None = None)
     chunks = store.read(blob_key(entry.sha256), sink)
     if chunks is None:
         raise IntegrityError(f"{store.place}: the release lacks {name} (blob {entry.sha256[:16]}…); publish it again")
-    found = hashlib.sha256()
+    found, left = hashlib.sha256(), entry.bytes
     for chunk in chunks:
+        left -= len(chunk)
+        if left < 0:
+            break
         found.update(chunk)
         yield chunk
-    if found.hexdigest() != entry.sha256:
+    if left < 0 or found.hexdigest() != entry.sha256:
         raise IntegrityError(f"{store.place}: {name} does not hash as the manifest says; do not use this release")

@@ -12,6 +12,8 @@ from stages.evaluate.tables.routereval import read_routereval
 from stages.evaluate.tables.table import RecordTable
 from stages.shared.errors import ConfigurationError
 
+LARGEST = 1 << 32
+"""Bytes of one file."""
 PICKLES = (".pkl", ".pickle")
 CONVERT = (
     "RouterBench: pandas.read_pickle(path).to_parquet(...); RouterEval: numpy.savez(out, train_embed=..., "
@@ -23,6 +25,9 @@ def read_records_folder(folder: Path, seed: int, without: Sequence[str] = ()) ->
     """Read a folder in the layout that its files show. Raises ConfigurationError for a folder of no known layout."""
     if not folder.is_dir():
         raise ConfigurationError(f"{folder}: no such folder")
+    for path in folder.rglob("*"):
+        if path.stat().st_size > LARGEST:
+            raise ConfigurationError(f"{path}: more than {LARGEST:,} bytes, the limit of a file of records; split it")
     if (folder / "train.json").is_file():
         return read_llmrouter(folder, without)
     if any(folder.glob(PATTERN)):

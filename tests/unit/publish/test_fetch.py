@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
 
-from stages.publish.fetch import fetch_release, resolve, verify_release
+from stages.publish.fetch import _whole, fetch_release, resolve, verify_release
 from stages.publish.keys import blob_key, manifest_key
 from stages.publish.location import Location
 from stages.publish.manifest import FileEntry, Manifest
@@ -49,6 +50,35 @@ class Intruder:
 @pytest.fixture
 def intruder(server: Server, location: Location) -> Intruder:
     return Intruder(server, location)
+
+
+class Endless:
+    """A store that never ends what it begins to send."""
+
+    place = "endless"
+
+    def __init__(self, store: S3Store) -> None:
+        self.store, self.sent = store, 0
+
+    def read(self, key: str, sink: int | None = None) -> Iterator[bytes] | None:
+        if not key.startswith("manifests/"):
+            return self.chunks()
+        return self.store.read(key, sink)
+
+    def chunks(self) -> Iterator[bytes]:
+        while True:
+            self.sent += 1 << 20
+            yield bytes(1 << 20)
+
+
+def test_a_store_that_sends_without_end_is_not_listened_to(store: S3Store, release: Release, tmp_path: Path) -> None:
+    endless = Endless(store)
+    with pytest.raises(IntegrityError, match="does not hash as the manifest says"):
+        fetch_release(endless, release.manifest.digest, tmp_path / "fetched")  # type: ignore[arg-type]
+    assert endless.sent < 1 << 28
+    with pytest.raises(IntegrityError, match="a manifest or signature of more than"):
+        _whole(endless.chunks(), "endless")
+    assert not (tmp_path / "fetched").exists()
 
 
 def test_what_comes_back_is_what_went_in(store: S3Store, release: Release, tmp_path: Path) -> None:

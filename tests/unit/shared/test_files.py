@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from stages.evaluate.diff.prices import read_prices
+from stages.evaluate.tables.read import read_records_folder
 from stages.publish.gates import load_policies
 from stages.shared.artifacts import verify_manifest
 from stages.shared.episode.roster import read_descriptors
-from stages.shared.errors import DataError, IntegrityError
+from stages.shared.errors import ConfigurationError, DataError, IntegrityError
 from stages.shared.files import read_text
 from stages.shared.params import load_params
 
@@ -22,6 +23,13 @@ def test_a_file_is_read_up_to_its_limit_and_not_beyond(tmp_path: Path) -> None:
     assert read_text(path, 16) == "é" * 8
     with pytest.raises(DataError, match="more than 15 bytes"):
         read_text(path, 15)
+
+
+def test_records_of_any_size_are_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "train.json").open("wb") as handle:
+        handle.truncate((1 << 32) + 1)
+    with pytest.raises(ConfigurationError, match=r"train\.json: more than 4,294,967,296 bytes"):
+        read_records_folder(tmp_path, 0)
 
 
 READERS: list[tuple[str, Callable[[Path], object]]] = [
