@@ -43,6 +43,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("Arlix", "Bomon", "Cyqun", "Devex")
 WORDS = ("quarry", "mayor", "anthem", "flower")
 REPLY = "it is selim"
+STEPS = 120
+"""Of training, each on a question of every word."""
 EPISODE = EpisodeParams(
     max_calls=2, prompt_tokens=256, response_tokens=160, turn_tokens=48, reply_tokens=24, prompt="compact"
 )
@@ -60,11 +62,11 @@ def write_policy(folder: Path) -> None:
     words = build_tokenizer()
     model = build_model(TinyPolicy(width=64, layers=2, heads=2), len(words), words.pad_token_id, words.eos_token_id, 0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for step in range(240):
-        ids, labels = demonstration(words, step)
-        loss = model(input_ids=torch.tensor([ids]), labels=torch.tensor([labels])).loss
+    for step in range(STEPS):
         optimizer.zero_grad()
-        loss.backward()
+        for number in range(step * len(WORDS), (step + 1) * len(WORDS)):
+            ids, labels = demonstration(words, number)
+            model(input_ids=torch.tensor([ids]), labels=torch.tensor([labels])).loss.backward()
         optimizer.step()
     model.save_pretrained(folder)
     words.save_pretrained(folder)
