@@ -3,6 +3,8 @@
 Annotations are evaluated here: in the process of a served run, Prefect cannot resolve them from their text.
 """
 
+import html
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -94,16 +96,22 @@ def evidence_table(found: Mapping[str, Any]) -> str:
         return "\n".join([*lines, "The channel asks for nothing (infra/gates.yaml)."])
     lines += ["| gate | wanted | found | |", "|---|---|---|---|"]
     for check in found["evidence"]:
-        mark = "passes" if check["passed"] else "**fails**"
-        lines.append(f"| {check['gate']} | {check['wanted']} | {check['found']} | {mark} |")
+        cells = (_cell(check[name]) for name in ("gate", "wanted", "found"))
+        lines.append(f"| {' | '.join(cells)} | {'passes' if check['passed'] else '**fails**'} |")
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its cell, and is text there: a release's own answers are among it."""
+    plain = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\|`*_\[\]])", r"\\\1", plain)
 
 
 def evidence_list(found: Mapping[str, Any]) -> str:
     """The same for the narrow form that asks for an approval, what fails first."""
     lines = evidence_table({**found, "evidence": []}).splitlines()[:3] if found["evidence"] else [evidence_table(found)]
     for check in sorted(found["evidence"], key=lambda check: bool(check["passed"])):
-        gate, wanted, what = (check[name] for name in ("gate", "wanted", "found"))
+        gate, wanted, what = (_cell(check[name]) for name in ("gate", "wanted", "found"))
         lines.append(f"- {'passes' if check['passed'] else '**fails**'}: {gate}: {what} (wanted: {wanted})")
     return "\n".join(lines)
 
@@ -117,7 +125,7 @@ def _ask(form: type[Form], text: str) -> Form:
 
 
 def _noted(root: Path, moved: dict[str, Any]) -> dict[str, Any]:
-    journal.note(root, moved["event"], get_run_logger().warning)
+    journal.note(root, moved["store"], moved["event"], get_run_logger().warning)
     return moved
 
 
