@@ -28,9 +28,9 @@ async def serve(folder: Path) -> None:
     """Until standard input closes; the first line printed is the port."""
     import socket
 
+    from http2_server import Server, make_certificate
     from hypercorn.asyncio import serve as run
     from hypercorn.config import Config
-    from test_http2 import Server, make_certificate
 
     certificate, key = make_certificate(folder)
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
