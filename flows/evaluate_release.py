@@ -35,9 +35,9 @@ METRICS = Path("metrics") / "evaluate.json"
 CODE = ("flows", "stages")
 OWN = ("episode",)
 """The sections of its parameters that a release brings; the rest are the checkout's."""
-ROUTED = ("router", "one-call")
+ROUTED = ("router", "one-call", "renamed")
 """The methods that the released policy plays, beside `forced:`."""
-BEFORE_PPO = "warm-start"
+BEFORE_PPO = ("warm-start", "warm-start-renamed")
 BASELINES = (
     "A release does not hold the policy from before PPO, which answers for the baselines where a release is made: here "
     "the released policy answers for them."
@@ -149,7 +149,7 @@ def _params(root: Path, pulled: Pulled, baselines: bool) -> dict[str, Any]:
 
 
 def _is_shown(method: str, baselines: bool) -> bool:
-    return method != BEFORE_PPO and (baselines or method in ROUTED or method.startswith("forced:"))
+    return method not in BEFORE_PPO and (baselines or method in ROUTED or method.startswith("forced:"))
 
 
 def _names(pool: Mapping[str, Any]) -> list[str]:

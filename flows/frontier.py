@@ -14,7 +14,7 @@ from stages.shared.errors import IntegrityError
 from stages.shared.files import write_json, write_text
 
 ROUTER, ORACLE = "router", "oracle"
-NOT_BASELINES = (ROUTER, "forced:", "one-call")
+NOT_BASELINES = (ROUTER, "forced:", "one-call", "renamed", "warm-start-renamed")
 HEADINGS = ("what", "EM", "interval", "cost", "calls", "seeds", "frontier")
 LEGEND = (
     "EM: the unweighted mean of the test sets. Interval: of one seed over questions, of several over questions and "

@@ -13,6 +13,7 @@ from stages.evaluate.attempt import Attempt, PoolName, Result
 from stages.evaluate.calibration import STATED, TABLE, Calibration, Estimating, calibrate
 from stages.evaluate.marking import Marker, tells
 from stages.evaluate.measure import Line, Measurement, Table, distinct_parts
+from stages.evaluate.metrics import BEFORE_PPO_RENAMED, RENAMED
 from stages.evaluate.oracle import Probe, best_attempt
 from stages.evaluate.player import Player
 from stages.evaluate.reading import exchanges
@@ -32,6 +33,7 @@ from stages.shared.errors import ConfigurationError, DataError, PipelineError, T
 from stages.shared.params import EvaluateParams, RecordsMethod, WorldParams
 from stages.shared.params.evaluate import PlayedMethod
 from stages.shared.questions import Question
+from stages.shared.sandbox.lexicon import HELD_OUT_NAMES
 
 METHOD_FAULTS = (PipelineError, ValueError, ArithmeticError, LookupError, RuntimeError)
 """What a method may fail with, on records that are not enough for it, without taking the others along."""
@@ -76,7 +78,9 @@ class Contest:
     def size(self) -> int:
         """Episodes and calls to come, for a progress bar."""
         widest = self.lines[-1]
-        episodes = len(self.questions) * (len(widest.names) + 2 + 2 * len(self.lines) + len(self.forced))
+        episodes = len(self.questions) * (
+            len(widest.names) + 2 + 2 * len(self.lines) + len(self.forced) + 2 * self._renames
+        )
         others = len(exchanges(self.questions, self.lines[0].roster))
         played = sum(len(self._named(line)) for line in self.lines) * len(self.questions)
         return episodes + others + played + len(distinct_parts(self.questions)) * len(widest.names)
@@ -104,6 +108,7 @@ class Contest:
                 attempts = await measurement.forced(self.lines[0], candidate)
                 results += self.marker.mark(f"forced:{candidate}", "seen", attempts)
             results += self.marker.mark("one-call", "seen", await measurement.capped(self.lines[0]))
+            results += await self._renamed(measurement)
             for line, fit in zip(self.lines, fits, strict=True):
                 choices, failed = await fit
                 failures += failed
@@ -117,6 +122,22 @@ class Contest:
                 else:
                     results += self.marker.mark(name, line.pool, found)
         return results, failures
+
+    async def _renamed(self, measurement: Measurement) -> list[Result]:
+        """What training added where no name of a candidate was shown before; nothing where there are too few names."""
+        if not self._renames:
+            return []
+        line, seed = self.lines[0], self.params.seed
+        players = {RENAMED: measurement.trained, BEFORE_PPO_RENAMED: measurement.base}
+        return [
+            result
+            for method, who in players.items()
+            for result in self.marker.mark(method, "seen", await measurement.renamed(who, line, seed))
+        ]
+
+    @property
+    def _renames(self) -> bool:
+        return len(self.lines[0].names) <= len(HELD_OUT_NAMES)
 
     def _named(self, line: Line) -> tuple[PlayedMethod, ...]:
         return named(self.params, widest=line is not self.lines[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -12,12 +13,13 @@ from stages.evaluate.oracle import Probe
 from stages.evaluate.own import Tariff
 from stages.evaluate.player import Player, redirect
 from stages.evaluate.reading import Choice, Exchange, Reading, exchanges, first_called, summarise
-from stages.shared.episode.roster import make_roster
+from stages.shared.episode.roster import make_roster, rename
 from stages.shared.episode.types import Episode, Roster
 from stages.shared.errors import ConfigurationError, TransientError
 from stages.shared.pool.candidate import Candidate, Descriptor, Pool
 from stages.shared.progress import Progress
 from stages.shared.questions import Question, SubQuestion
+from stages.shared.sandbox.lexicon import HELD_OUT_NAMES
 from stages.shared.scoring import contains
 
 S = TypeVar("S")
@@ -132,6 +134,15 @@ class Measurement:
     async def capped(self, line: Line) -> list[Attempt]:
         """The trained policy, allowed one call: what further calls add."""
         return await self._episodes("one call", lambda question: self.trained.play(question, line.roster, max_calls=1))
+
+    async def renamed(self, who: Player, line: Line, seed: int) -> list[Attempt]:
+        """A policy on rosters that show every candidate under a name that no training question showed."""
+
+        def play(question: Question) -> Awaitable[Episode]:
+            """One question, with names of its own."""
+            return who.play(question, rename(line.roster, random.Random(f"{seed} {question.id}"), HELD_OUT_NAMES))
+
+        return await self._episodes("candidates renamed", play)
 
     async def reading(self, line: Line) -> Reading | None:
         """Whom the trained policy calls first when two candidates exchange their skills in the prompt."""

@@ -190,6 +190,18 @@ _NAMED = (
         "control",
         "The trained policy, allowed a single call: what asking again adds.",
     ),
+    Description(
+        "renamed",
+        "Router, new names",
+        "control",
+        "The trained policy, every candidate under a name that no training question showed: what it owes to names.",
+    ),
+    Description(
+        "warm-start-renamed",
+        "Before PPO, new names",
+        "control",
+        "The base policy as a router, every candidate under such a name.",
+    ),
 )
 _BY_NAME = {item.method: item for item in _NAMED}
 

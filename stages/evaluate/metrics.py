@@ -22,6 +22,8 @@ from stages.shared.questions import Question
 AVERAGE = "average"
 ROUTER = "router"
 BEFORE_PPO = "warm-start"
+RENAMED, BEFORE_PPO_RENAMED = "renamed", "warm-start-renamed"
+"""Both with every candidate under a name that no training question showed."""
 FIXED = "fixed:"
 FIELDS = ("em", "f1", "cost", "cost_total", "own_cost", "own_tokens", "own_read", "calls")
 """What is averaged of a result."""
@@ -137,6 +139,8 @@ class Behaviour:
     """Router minus oracle, millionths of a dollar a question."""
     reading: Reading | None
     """None where the questions have no topics."""
+    renamed: Difference | None
+    """What PPO added where every candidate has a name that training never showed; None with too few such names."""
     unseen: Unseen | None
 
 
@@ -279,6 +283,7 @@ def evaluate(
         regret_em=_difference(resamples.difference(oracle, ours)),
         regret_cost=methods[ROUTER][AVERAGE].cost - methods["oracle"][AVERAGE].cost,
         reading=reading,
+        renamed=_renamed(seen, resamples),
         unseen=None if every is None else _unseen(every, ours, candidates["all"], resamples, failed.get("all", {})),
     )
     scale = _scale(methods)
@@ -313,7 +318,15 @@ def best_baseline(methods: Methods) -> str:
 
 def is_control(method: str) -> bool:
     """Whether a method is the router, a variant of it, or the bound: nothing that a user would deploy instead."""
-    return method in (ROUTER, "oracle", "warm-start", "one-call") or method.startswith("forced:")
+    own = (ROUTER, "oracle", BEFORE_PPO, "one-call", RENAMED, BEFORE_PPO_RENAMED)
+    return method in own or method.startswith("forced:")
+
+
+def _renamed(seen: Measured, resamples: Resamples) -> Difference | None:
+    if RENAMED not in seen.by_method:
+        return None
+    after, before = (seen.values(method, "em") for method in (RENAMED, BEFORE_PPO_RENAMED))
+    return _difference(resamples.difference(after, before))
 
 
 def _unseen(

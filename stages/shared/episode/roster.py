@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -42,6 +42,12 @@ def draw_roster(
             f"train.roster.rename needs {len(chosen)} names, found {len(names)}; give more, or set it to 0"
         )
     return _roster(chosen, rng.sample(list(names), len(chosen)))
+
+
+def rename(roster: Roster, rng: random.Random, names: Sequence[str]) -> Roster:
+    """The same candidates in the same order under other names, drawn from `names`, which holds at least as many."""
+    shown = rng.sample(list(names), len(roster.entries))
+    return Roster(tuple(replace(entry, shown=name) for entry, name in zip(roster.entries, shown, strict=True)))
 
 
 def write_descriptors(path: Path, descriptors: Sequence[Descriptor]) -> None:

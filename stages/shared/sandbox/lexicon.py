@@ -17,6 +17,9 @@ CANDIDATE_NAMES: tuple[str, ...] = tuple(
     for first in ("Ar", "Bo", "Cy", "De", "El", "Fi", "Gu", "Ha")
     for second in ("lix", "mon", "qun", "tus", "vex", "zor")
 )
+HELD_OUT_NAMES: tuple[str, ...] = tuple(name for name in CANDIDATE_NAMES if name.startswith(("Gu", "Ha")))
+"""No training question shows a candidate under one of these: a policy that routes among them has learned no name."""
+TRAINING_NAMES: tuple[str, ...] = tuple(name for name in CANDIDATE_NAMES if name not in HELD_OUT_NAMES)
 
 
 @dataclass(frozen=True)

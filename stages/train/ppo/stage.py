@@ -20,7 +20,7 @@ from stages.shared.pool.serving import serve
 from stages.shared.pool.setting import setting
 from stages.shared.progress import say
 from stages.shared.questions import Question
-from stages.shared.sandbox.lexicon import CANDIDATE_NAMES
+from stages.shared.sandbox.lexicon import TRAINING_NAMES
 from stages.train.ppo.checkpoint import best_step
 from stages.train.ppo.config import check_batches
 from stages.train.ppo.data import check_lengths, training_order, write_rows
@@ -71,7 +71,7 @@ def _write(params: Params, policy: Path, inputs: Inputs, folder: Path) -> tuple[
     order = training_order(inputs.training, settings.ppo, seed)
     prompts: list[str] = []
     for path, questions in zip(paths, (order, inputs.validation), strict=True):
-        known, names = inputs.descriptors, CANDIDATE_NAMES
+        known, names = inputs.descriptors, TRAINING_NAMES
         prompts += write_rows(path, questions, known, settings.roster, names, params.episode, f"{path.name} {seed}")
     check_lengths(prompts, load_tokenizer(policy), params.episode)
     return paths

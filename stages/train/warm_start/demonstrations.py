@@ -25,7 +25,7 @@ from stages.shared.errors import DataError
 from stages.shared.params import EpisodeParams, RosterParams
 from stages.shared.pool.candidate import Descriptor
 from stages.shared.questions import Question, SubQuestion, question_id
-from stages.shared.sandbox.lexicon import CANDIDATE_NAMES
+from stages.shared.sandbox.lexicon import TRAINING_NAMES
 from stages.shared.scoring import contains, exact_match
 from stages.train.warm_start.lessons import Lesson, Lessons, lessons_of, sort_lessons
 from stages.train.warm_start.playback import Replay, Script
@@ -98,7 +98,7 @@ class Teacher:
         rejected = 0
         while rejected < REJECTIONS:
             lesson = lessons.draw(self.decompose, rng)
-            roster = draw_roster(self.descriptors, rng, self.roster, CANDIDATE_NAMES)
+            roster = draw_roster(self.descriptors, rng, self.roster, TRAINING_NAMES)
             episode = self._episode(lesson, roster, rng)
             rejected = 0 if episode else rejected + 1
             if episode:

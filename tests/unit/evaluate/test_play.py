@@ -35,6 +35,7 @@ from stages.shared.params import EpisodeParams, EvaluateParams
 from stages.shared.pool.candidate import Candidate, Descriptor, Outcome, Reply, TopicSkill
 from stages.shared.progress import Progress
 from stages.shared.questions import Question, SubQuestion
+from stages.shared.sandbox.lexicon import HELD_OUT_NAMES
 from tests.unit.evaluate.characters import Characters
 
 PARAMS = EpisodeParams(
@@ -176,7 +177,7 @@ async def test_every_method_answers_every_question_in_both_pools(
     seen, every = Measured(results, QUESTIONS, "seen"), Measured(results, QUESTIONS, "all")
     shared = {"router", "warm-start", "direct", "prompt-llm", "oracle", "largest-llm", "random", "knn"}
     fixed = {"fixed:Arlix", "fixed:Bomon"}
-    assert set(seen.by_method) == shared | fixed | {"forced:Arlix", "one-call"}
+    assert set(seen.by_method) == shared | fixed | {"forced:Arlix", "one-call", "renamed", "warm-start-renamed"}
     assert set(every.by_method) == shared | fixed | {"fixed:Guvex"}
     path = tmp_path / "episodes.parquet"
     write_episodes(path, results)
@@ -200,6 +201,7 @@ async def test_what_each_method_scores_follows_from_what_the_candidates_know(
     assert scores["prompt-llm", "seen", "hotpotqa"] == scores["fixed:Arlix", "seen", "hotpotqa"]
     assert scores["forced:Arlix", "seen", "hotpotqa"] == (0.0, 2, 6.0)
     assert scores["one-call", "seen", "nq"] == (1.0, 1, 3.0)
+    assert scores["renamed", "seen", "nq"] == (0.0, 0, 0.0), "it calls names that it knows, and the prompt shows others"
     assert scores["one-call", "seen", "hotpotqa"][:2] == (0.0, 1)
     assert scores["oracle", "seen", "hotpotqa"] == (1.0, 2, 9.0)
     assert scores["oracle", "all", "hotpotqa"] == (1.0, 1, 1.5)
@@ -212,6 +214,29 @@ async def test_the_policy_is_forced_onto_the_candidates_that_the_parameters_name
 ) -> None:
     results = await play(lines, marker, tmp_path, FakePool(), forced=setting)
     assert {item.method for item in results if item.method.startswith("forced:")} == {f"forced:{n}" for n in played}
+
+
+async def reader(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+    """A policy that asks whom the prompt shows first, by the name that it shows."""
+    text = "".join(map(chr, context))
+    told = re.findall(r"<information> (?:it is )?(.*?) </information>", text)
+    name = re.findall(r"stone : \d+ \d+ (\w+)", text)[0]
+    call = f"<think> stone </think> <search> {name} : what is the quarry of zu ? </search>"
+    written = f"<think> done </think> <answer> {told[-1]} </answer>" if told else call
+    return Generation(tuple(map(ord, written)), None, "stop")
+
+
+async def test_a_policy_that_reads_names_routes_among_names_that_it_never_saw(
+    lines: list[Line], tmp_path: Path
+) -> None:
+    who = Player(reader, Characters(), PARAMS, FakePool())
+    with Progress("evaluate", total=2, unit="episodes", root=tmp_path) as progress:
+        measurement = Measurement(who, who, QUESTIONS, TARIFF, in_flight=8, progress=progress)
+        (first, _), again = await measurement.renamed(who, lines[0], 7), await measurement.renamed(who, lines[0], 7)
+    assert (first.prediction, first.called) == ("town one", ("Arlix",)), "billed as who it is"
+    (shown,) = re.findall(r"<search> (\w+) :", first.transcript)
+    assert shown in HELD_OUT_NAMES
+    assert again[0].transcript == first.transcript
 
 
 async def test_the_reply_that_a_method_takes_is_marked_by_itself_too(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.shared.episode.roster import draw_roster, make_roster, read_descriptors, write_descriptors
+from stages.shared.episode.roster import draw_roster, make_roster, read_descriptors, rename, write_descriptors
 from stages.shared.errors import ConfigurationError, DataError
 from stages.shared.params import RosterParams
 from stages.shared.pool.candidate import Descriptor, TopicSkill
@@ -39,6 +39,12 @@ def test_a_drawn_roster_shows_different_candidates_under_different_names(
     assert shuffle or names == sorted(names)
     assert all(entry.descriptor.name == entry.name for entry in roster.entries)
     assert roster == draw_roster(POOL, random.Random(seed), params, NAMES)
+
+
+def test_renamed_candidates_stay_who_they_are() -> None:
+    roster = rename(make_roster(POOL), random.Random(1), NAMES)
+    assert [entry.name for entry in roster.entries] == list("ABCDEF")
+    assert len({entry.shown for entry in roster.entries} & set(NAMES)) == len(POOL)
 
 
 def test_so_many_of_the_rosters_are_renamed_as_the_share_says() -> None:
