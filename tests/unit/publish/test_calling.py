@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +10,17 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from rich.console import Console
 
+from stages.publish.ask import Screen
 from stages.publish.calling import books, calling
+from stages.publish.serving.metrics import Metrics
+from stages.publish.serving.unfolding import reply_step
 from stages.shared.entry import Workspace
 from stages.shared.episode.roster import make_roster
 from stages.shared.errors import BudgetError
 from stages.shared.params import Params, parse_params
-from stages.shared.pool.candidate import Candidate, Descriptor
+from stages.shared.pool.candidate import Candidate, Descriptor, Outcome, Reply
 from stages.shared.pool.ledger import FOLDER
 from stages.shared.pool.serving import api_candidates
 from tests.faults.weather import serving
@@ -91,3 +96,21 @@ async def test_the_budget_of_the_day_holds_and_that_of_a_run_does_not(provider: 
                     await pool.ask("Arlix", "q")
             else:
                 assert (await pool.ask("Arlix", "q")).outcome.is_failure
+
+
+def test_a_reroute_is_counted_told_and_billed_to_who_answered() -> None:
+    asked, other = (
+        Candidate(name, "m", "http://127.0.0.1:1/v1", price, 0.0) for name, price in (("A", 1.0), ("B", 4.0))
+    )
+    failed = Reply("", Outcome.MALFORMED, 0, 5)
+    reply = Reply("belane", Outcome.ANSWERED, 0, 5, instead=other, lost=((asked, failed),))
+    metrics, out = Metrics(), io.StringIO()
+    metrics.called(asked, reply)
+    Screen(Console(file=out, width=200)).replied(asked, reply)
+    said = metrics.text().decode()
+    assert 'pointsman_reroutes_total{answered="B",asked="A"} 1.0' in said
+    assert 'pointsman_calls_total{candidate="A",outcome="malformed"} 1.0' in said
+    assert metrics.registry.get_sample_value("pointsman_dollars_total", {"candidate": "B"}) == pytest.approx(20e-6)
+    assert "B in place of A, $0.000025" in out.getvalue()
+    detail = reply_step(asked, reply).detail
+    assert (detail["answered_by"], detail["cost_usd"]) == ("B", pytest.approx(25e-6))
