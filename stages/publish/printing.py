@@ -60,8 +60,8 @@ class Printer:
         self.console.print(f"served by: {', '.join(found['channels']) or 'no channel'}")
         for build in found["built_from"]:
             commit, changed = build["commit"].rstrip("+"), ", with changes" * build["commit"].endswith("+")
-            signed = f"signed ({build['signer']})" if build["signer"] else "by nobody's trusted key"
-            self.console.print(f"built from: commit {commit}{changed}, attested, {signed}")
+            signed = f"signed ({build['signer']})" if build["signer"] else "without a trusted signature"
+            self.console.print(f"built from: commit {commit}{changed}; attested, {signed}")
         numbers = {name: f"{value:.4g}" for name, value in found["router"].items() if isinstance(value, (int, float))}
         self.console.print("router, average: " + ", ".join(f"{name} {value}" for name, value in numbers.items()))
         rows = [(name, str(entry["bytes"]), entry["sha256"][:DIGITS]) for name, entry in found["files"].items()]
