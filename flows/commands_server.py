@@ -46,9 +46,9 @@ def up(
 
 @command
 def down() -> None:
-    """End what `pointsman up` started here, and what a killed one left.
+    """End what `pointsman up` started here.
 
-    A run under way is stopped; it goes on where it stopped when it is retried.
+    What a killed one left, too. A run under way is stopped; it goes on where it stopped when it is retried.
     """
     from flows.stack import end_stack
 
