@@ -251,7 +251,8 @@ def pointsman(*arguments: str) -> list[str]:
 
 def rows(times: Times, runs: int, mib: int) -> list[dict[str, object]]:
     """What is printed and written: rates in MiB/s, memory in MiB, moves in seconds."""
-    command = {"runs": runs, "command": "python tests/bench/releases.py"}
+    load = round(times.median("load"), 1)
+    command = {"runs": runs, "load": load, "command": "python tests/bench/releases.py"}
     made: list[dict[str, object]] = []
     for task, way, against in (
         ("publish", "publish", "the same work: hash, cp, cp back, hash"),
@@ -284,12 +285,16 @@ def main(runs: int = 3, mib: int = 1024) -> None:
     install()
     times = Times()
     with tempfile.TemporaryDirectory() as parent:
-        for _ in range(runs):
+        for run in range(1, runs + 1):
+            times.add("load", os.getloadavg()[0])
             transfers(Path(parent), mib, times)
+            newest = ", ".join(f"{name} {values[-1]:.2f}" for name, values in times.found.items())
+            print(f"run {run}: {newest}", file=sys.stderr, flush=True)
         moves(Path(parent), times)
     for name, values in times.found.items():
         print(f"{name}: {', '.join(f'{value:.2f}' for value in values)}", file=sys.stderr)
     found = rows(times, runs, mib)
+    print(f"load average before the runs: {', '.join(f'{load:.1f}' for load in times.found['load'])}")
     for row in found:
         print(f"{row['name']}: {row['ours']} {row['unit']}; {row['against']}: {row['theirs']}; {row['ratio']} of it")
     if mib == 1024:
