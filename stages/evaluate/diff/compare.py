@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -103,7 +104,11 @@ def compare(before: Run, after: Run, method: str = ROUTER, force: bool = False, 
     """
     for run in (before, after):
         if method not in run.methods:
-            raise ConfigurationError(f"{run.name} has no method {method!r}; it has: {', '.join(sorted(run.methods))}")
+            near = difflib.get_close_matches(method, run.methods, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ConfigurationError(
+                f"{run.name} has no method {method!r}; {hint}it has: {', '.join(sorted(run.methods))}"
+            )
     found = changes(before, after)
     reasons = obstacles(before, after, found)
     if reasons and not force:

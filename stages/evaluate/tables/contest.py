@@ -12,7 +12,7 @@ from stages.evaluate import behaviour, frontier
 from stages.evaluate.contest import METHOD_FAULTS
 from stages.evaluate.routers.catalogue import FITS
 from stages.evaluate.routers.encoder import Encoder
-from stages.evaluate.routers.history import History
+from stages.evaluate.routers.history import History, finite
 from stages.evaluate.routers.protocol import Asked, Choice, Router
 from stages.evaluate.statistics import Resamples
 from stages.evaluate.tables.table import RecordTable, Rows
@@ -72,10 +72,15 @@ class Standing:
 def hold(table: RecordTable, methods: Sequence[Method], encode: Encoder, params: EvaluateParams) -> Standing:
     """Fit and score each method, with the oracle, the best fixed candidate and chance beside.
 
-    A method that a policy has to play cannot take part, and says so among the failed.
+    A method that a policy has to play cannot take part, and says so among the failed. Raises DataError where a score or
+    cost is no number.
     """
     history, order = table.history(encode), table.order
-    test = Rows(table.test.questions, table.test.scores[:, order], table.test.costs[:, order])
+    names = history.candidates
+    test = Rows(
+        table.test.questions, finite("score", table.test.scores[:, order], names),
+        finite("cost", table.test.costs[:, order], names),
+    )  # fmt: skip
     judge = Judge(history, test, params)
     scores = [*judge.controls()]
     failed: dict[str, str] = {}

@@ -123,6 +123,12 @@ def test_a_candidate_that_came_is_a_change_of_the_pool(folder: Folder) -> None:
     assert [(item.part, item.key, item.before) for item in found] == [("pool", "pool.experts[Cyqun].price", "(absent)")]
 
 
+def test_a_method_that_a_run_lacks_is_told_with_the_closest_one(folder: Folder) -> None:
+    run = folder.run("a", 6)
+    with pytest.raises(ConfigurationError, match=r"old has no method 'routter'; did you mean router\? it has: "):
+        diff_of(run, run, method="routter")
+
+
 def test_another_image_is_told_as_an_image(folder: Folder) -> None:
     old, new = (
         folder.run(name, 6, {**PARAMS, "stage": {"images": {"cpu": image}, "runtime": runtime}})

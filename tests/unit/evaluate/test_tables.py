@@ -54,6 +54,13 @@ def test_llmrouter_brings_its_own_split_and_prices(tmp_path: Path) -> None:
     assert table.train.scores[1].tolist() == [0.0, 1.0]
 
 
+def test_a_score_of_the_test_split_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    table = read_llmrouter(llmrouter(tmp_path))
+    table.test.scores[0, 1] = np.nan
+    with pytest.raises(DataError, match=r"a score that is no number, of \w+; correct or remove the row"):
+        hold(table, ("knn",), letters, PARAMS)
+
+
 def test_a_task_can_be_left_out(tmp_path: Path) -> None:
     table = read_llmrouter(llmrouter(tmp_path), without=("odd",))
     assert {text.split()[0] for text in (*table.train.questions, *table.test.questions)} == {"prime"}
