@@ -20,7 +20,7 @@ from stages.shared.params import RECORDS_METHODS, EvaluateParams, RecordsMethod
 from stages.shared.params.evaluate import Method
 
 SET = "all"
-CHUNK = 32_768
+CHUNK = 4_096
 """Questions whose embeddings are held at a time."""
 HALF = 0.5
 """Of the gap, at which CPT is read off."""
