@@ -151,7 +151,7 @@ def tell(rows: list[dict[str, Any]]) -> None:
         ratio = row[work]["us_a_question"] / first[work]["us_a_question"]
         each, whole = f"{row[work]['us_a_question']:>7.1f} us a question", f"{row[work]['cpu_s']:>6.1f} s"
         memory = f"{row[work]['mib']:>5} MiB"
-        print(f"{row['questions']:>9,} questions  {work:<8}  {each}  {whole}  {memory}  {ratio:.2f} of linear", flush=True)
+        print(f"{row['questions']:>9,} questions  {work:<8}  {each}  {whole}  {memory}  {ratio:.2f} of linear")
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
