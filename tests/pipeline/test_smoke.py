@@ -23,6 +23,8 @@ STAGES = ("ingest", "profile", "train", "evaluate", "publish")
 COPIED = ("flows", "stages", "infra", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "pyproject.toml")
 SCHEMA = "stages/shared/params"
 """Named whole by every stage, though it depends on its own sections only."""
+LAUNCHER = "stages/shared/processes.py"
+"""Ends what a stage started: of `flows.launch`, which starts every stage and changes no result."""
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 
@@ -54,7 +56,7 @@ def pointsman(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def nothing_but(root: Path, declared: Sequence[str]) -> Iterator[None]:
     """Meanwhile the checkout holds no code, artifact and metrics file beside those declared."""
     files = [path for name in ("stages", "artifacts", "metrics") for path in (root / name).rglob("*") if path.is_file()]
-    kept = [root / name for name in (*declared, SCHEMA)]
+    kept = [root / name for name in (*declared, SCHEMA, LAUNCHER)]
     hidden = [path for path in files if path.name != "__init__.py" and not any(map(path.is_relative_to, kept))]
     spare = root.with_name("hidden")
     move_all(hidden, root, spare)

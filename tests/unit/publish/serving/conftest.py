@@ -195,7 +195,7 @@ def open_shop() -> Callable[[Workspace, Params], Shop]:
     return open_shop_in
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _scripted() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batching, "BatchedGenerator", runpy.run_path(str(SCRIPTED))["Scripted"])
