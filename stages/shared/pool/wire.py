@@ -56,25 +56,29 @@ class Wire:
 
     async def post(self, candidate: Candidate, body: bytes, call_id: str, patience_s: float) -> Response:
         """Ask for a chat completion."""
-        try:
-            async with self._open().post(
-                url(candidate, "chat/completions"),
-                data=body,
-                headers=headers_of(candidate, call_id),
-                proxy=proxy_for(candidate),
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=patience_s),
-            ) as response:
-                return Response(response.status, response.headers, await bounded(response, LONGEST_BODY))
-        except (aiohttp.ClientError, OSError) as error:
-            raise translated(error) from error
+        headers = headers_of(candidate, call_id)
+        return await self._request("POST", "chat/completions", candidate, headers, patience_s, LONGEST_BODY, body)
 
     async def models(self, candidate: Candidate, patience_s: float, longest: int) -> Response:
         """Ask for the list of models."""
+        return await self._request("GET", "models", candidate, authorization(candidate), patience_s, longest)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        candidate: Candidate,
+        headers: Mapping[str, str],
+        patience_s: float,
+        longest: int,
+        body: bytes | None = None,
+    ) -> Response:
         try:
-            async with self._open().get(
-                url(candidate, "models"),
-                headers=authorization(candidate),
+            async with self._open().request(
+                method,
+                url(candidate, path),
+                data=body,
+                headers=headers,
                 proxy=proxy_for(candidate),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=patience_s),
