@@ -42,14 +42,12 @@ def draw_splits(source: QuestionSource, params: IngestParams) -> Draw:
     Raises ConfigurationError when a source has too few questions for `ingest.sizes`, DataError when a question of one
     split is also in another (after training questions that the same set's test has too were taken out).
     """
-    tests = {name: distinct(source.questions(name, "test", params.sizes.test)) for name in source.test_sets}
-    test = _draw_test(tests, params)
+    test, held_out = _draw_test(source, params)
     splits: dict[Split, list[Question]] = {"train": [], "profiling": [], "validation": []}
     splits["test"] = list(test.splits["test"])
     duplicates, overlaps = test.duplicates, 0
     for name in params.train_on:
-        held_out = {question.id for question in tests[name].questions} if name in tests else set()
-        drawn = _draw_training(source, name, params, held_out)
+        drawn = _draw_training(source, name, params, held_out.get(name, set()))
         duplicates, overlaps = duplicates + drawn.duplicates, overlaps + drawn.overlaps
         for split, questions in drawn.splits.items():
             splits[split] += questions
@@ -57,15 +55,21 @@ def draw_splits(source: QuestionSource, params: IngestParams) -> Draw:
     return Draw(splits, duplicates, overlaps)
 
 
-def _draw_test(tests: Mapping[str, Offer], params: IngestParams) -> Draw:
-    """The test sets one after the other; what two of them share stays in the first."""
+def _draw_test(source: QuestionSource, params: IngestParams) -> tuple[Draw, dict[str, set[str]]]:
+    """The test sets one after the other; what two of them share stays in the first. Of what was offered and not drawn
+    only the ids outlive a set, where one trains on it: a million questions offered take gigabytes.
+    """
     drawn: dict[str, Question] = {}
+    offered: dict[str, set[str]] = {}
     duplicates = 0
-    for name, offer in tests.items():
+    for name in source.test_sets:
+        offer = distinct(source.questions(name, "test", params.sizes.test))
+        if name in params.train_on:
+            offered[name] = {question.id for question in offer.questions}
         fresh = [question for question in offer.questions if question.id not in drawn]
         duplicates += offer.duplicates + len(offer.questions) - len(fresh)
         drawn |= {question.id: question for question in _sample(fresh, params.sizes.test, params.seed, name, "test")}
-    return Draw({"test": tuple(drawn.values())}, duplicates, 0)
+    return Draw({"test": tuple(drawn.values())}, duplicates, 0), offered
 
 
 def _draw_training(source: QuestionSource, name: str, params: IngestParams, held_out: set[str]) -> Draw:
@@ -109,7 +113,8 @@ def check_leaks(splits: Splits) -> None:
     """Raise DataError, with examples, when two splits share a question after normalisation."""
     faults = []
     for (first, left), (second, right) in combinations(splits.items(), 2):
-        there = {question.id: question for question in right}
+        here = {question.id for question in left}
+        there = {question.id: question for question in right if question.id in here}
         shared = [(question, there[question.id]) for question in left if question.id in there]
         if shared:
             examples = "; ".join(f"{a.dataset}/{b.dataset}: {a.question!r}" for a, b in shared[:3])

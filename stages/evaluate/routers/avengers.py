@@ -36,7 +36,8 @@ class ClusterRouter:
     def decide(self, asked: Asked, thrift: float = 0.0) -> list[Choice]:
         """One call a question."""
         worth = (1 - thrift) * self.performance + thrift * (1 - self.expense)
-        distance = ((asked.vectors[:, None, :] - self.centres[None]) ** 2).sum(axis=2)
+        rows = [((self.centres - vector) ** 2).sum(axis=1) for vector in asked.vectors]
+        distance = np.array(rows).reshape(len(rows), len(self.centres))
         count = max(1, round(NEAREST * len(self.centres) / CLUSTERS))
         nearest = np.argsort(distance, axis=1, kind="stable")[:, :count]
         return single(self.history, np.argmax(worth[nearest].sum(axis=1), axis=1))

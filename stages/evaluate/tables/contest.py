@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from stages.shared.params import RECORDS_METHODS, EvaluateParams, RecordsMethod
 from stages.shared.params.evaluate import Method
 
 SET = "all"
-CHUNK = 4_096
-"""Questions whose embeddings are held at a time."""
+CHUNK = 1_024
+"""Questions decided about at a time: a router may hold their distance to each of thousands of records."""
 HALF = 0.5
 """Of the gap, at which CPT is read off."""
 PLAYED = "cannot take part: a policy plays it, and records hold none; name it in evaluate.methods, and run the pipeline"
@@ -109,33 +109,41 @@ def hold(table: RecordTable, methods: Sequence[Method], encode: Encoder, params:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Picked:
-    """What came of one choice a question: whose reply was taken, its score, and what all calls cost."""
+@dataclass
+class Tally:
+    """What came of one choice a question, over the rows so far: sums, however many questions there are."""
 
     taken: np.ndarray
-    scores: np.ndarray
-    costs: np.ndarray
+    """(candidates): how often the reply of each was taken."""
+    score: float = 0.0
+    cost: float = 0.0
+    """Of all calls."""
+    n: int = 0
+
+    def add(self, taken: np.ndarray, scores: np.ndarray, costs: np.ndarray) -> None:
+        """More rows."""
+        self.taken += np.bincount(taken, minlength=len(self.taken))
+        self.score += float(scores.sum(dtype=float))
+        self.cost += float(costs.sum(dtype=float))
+        self.n += len(taken)
 
     @property
     def point(self) -> frontier.Point:
         """(mean cost, mean score)."""
-        return float(self.costs.mean()), float(self.scores.mean())
-
-
-def joined(parts: Sequence[Picked]) -> Picked:
-    """The rows of several, one after the other."""
-    return Picked(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("taken", "scores", "costs")))
+        return self.cost / self.n, self.score / self.n
 
 
 @dataclass
 class Decided:
-    """A fitted method, and its choices so far: a list of chunks for each thrift."""
+    """A fitted method, and what came of its choices so far."""
 
     router: Router
     fit_s: float
+    curve: list[Tally]
+    """One for each thrift."""
+    scores: np.ndarray
+    """(questions): at thrift 0, which intervals are drawn from."""
     seconds: float = 0.0
-    parts: list[list[Picked]] = field(default_factory=lambda: [[] for _ in THRIFTS])
 
 
 class Judge:
@@ -153,58 +161,62 @@ class Judge:
         """The bound, the candidate that was best on the split to fit on, and chance."""
         count = len(self._test.questions)
         best = np.where(self._test.scores == self._test.scores.max(axis=1, keepdims=True), self._test.costs, np.inf)
-        yield self._score("oracle", self._one(np.argmin(best, axis=1)))
-        yield self._score(f"fixed:{self._history.candidates[self._history.strongest]}",
-                          self._one(np.full(count, self._history.strongest)))  # fmt: skip
+        yield self._one("oracle", np.argmin(best, axis=1))
+        strongest = self._history.strongest
+        yield self._one(f"fixed:{self._history.candidates[strongest]}", np.full(count, strongest))
         drawn = np.random.default_rng(self._params.seed).integers(len(self._history.candidates), size=count)
-        yield self._score("random", self._one(drawn))
+        yield self._one("random", drawn)
 
     def fit(self, method: RecordsMethod) -> Decided:
         """A method of the catalogue, timed. Raises what its fit raises."""
         start = time.process_time()
         router = FITS[method](self._history, self._params)
-        return Decided(router, time.process_time() - start)
+        seconds = time.process_time() - start
+        return Decided(router, seconds, [self._tally() for _ in THRIFTS], np.empty(len(self._test.questions)))
 
     def decide(self, found: Decided, asked: Asked, rows: slice) -> None:
         """Add the choices for some rows, at every thrift. Raises what they raise."""
-        start = time.process_time()
-        found.parts[0].append(self._picked(found.router.decide(asked), rows))
-        found.seconds += time.process_time() - start
-        for part, thrift in zip(found.parts[1:], THRIFTS[1:], strict=True):
-            part.append(self._picked(found.router.decide(asked, thrift), rows))
+        for tally, thrift in zip(found.curve, THRIFTS, strict=True):
+            start = time.process_time()
+            choices = found.router.decide(asked, thrift)
+            if not thrift:
+                found.seconds += time.process_time() - start
+            scores = self._count(tally, choices, rows)
+            if not thrift:
+                found.scores[rows] = scores
 
     def scored(self, method: RecordsMethod, found: Decided) -> Score:
         """What came of all of it."""
-        picked, *others = (joined(parts) for parts in found.parts)
-        curve = [picked.point, *(other.point for other in others)]
         milliseconds = 1000 * found.seconds / len(self._test.questions)
-        return self._score(method, picked, curve, found.fit_s, milliseconds)
+        return self._score(method, found.curve, found.scores, found.fit_s, milliseconds)
 
-    def _picked(self, choices: Sequence[Choice], rows: slice) -> Picked:
-        """Every candidate that was called is paid for."""
+    def _tally(self) -> Tally:
+        return Tally(np.zeros(len(self._history.candidates), dtype=int))
+
+    def _count(self, tally: Tally, choices: Sequence[Choice], rows: slice) -> np.ndarray:
+        """Every candidate that was called is paid for; the scores of the replies that were taken."""
         scores, paid = self._test.scores[rows], self._test.costs[rows]
         places = {name: place for place, name in enumerate(self._history.candidates)}
         taken = np.array([places[choice.taken] for choice in choices])
         called = [[places[name] for name in choice.called] for choice in choices]
-        costs = np.array([paid[row, group].sum() for row, group in enumerate(called)])
-        return Picked(taken, scores[np.arange(len(taken)), taken], costs)
+        found: np.ndarray = scores[np.arange(len(taken)), taken]
+        tally.add(taken, found, np.array([paid[row, group].sum() for row, group in enumerate(called)]))
+        return found
 
-    def _one(self, taken: np.ndarray) -> Picked:
+    def _one(self, method: str, taken: np.ndarray) -> Score:
         """One call a question."""
-        rows = np.arange(len(taken))
-        return Picked(taken, self._test.scores[rows, taken], self._test.costs[rows, taken])
+        rows, tally = np.arange(len(taken)), self._tally()
+        scores = self._test.scores[rows, taken]
+        tally.add(taken, scores, self._test.costs[rows, taken])
+        return self._score(method, [tally], scores)
 
     def _score(
-        self, method: str, picked: Picked, curve: Sequence[frontier.Point] = (), fit_s: float = 0.0,
-        decide_ms: float = 0.0,
-    ) -> Score:  # fmt: skip
-        cost, _ = picked.point
-        interval = self._resamples.mean(SET, picked.scores)
-        points = curve or [picked.point]
-        counts = np.bincount(picked.taken, minlength=len(self._history.candidates)) / len(picked.taken)
-        share = dict(zip(self._history.candidates, counts.tolist(), strict=True))
+        self, method: str, curve: Sequence[Tally], scores: np.ndarray, fit_s: float = 0.0, decide_ms: float = 0.0
+    ) -> Score:
+        points, interval = [tally.point for tally in curve], self._resamples.mean(SET, scores)
+        share = dict(zip(self._history.candidates, (curve[0].taken / curve[0].n).tolist(), strict=True))
         gap = self.fixed[0], self.fixed[self._history.strongest]
         return Score(
-            method, interval.value, interval.low, interval.high, cost, frontier.aiq(points, self.high),
+            method, interval.value, interval.low, interval.high, points[0][0], frontier.aiq(points, self.high),
             frontier.apgr(points, *gap), frontier.cpt(points, *gap, HALF), behaviour.entropy(share), fit_s, decide_ms,
         )  # fmt: skip

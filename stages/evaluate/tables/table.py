@@ -75,7 +75,7 @@ class RecordTable:
 
     def asked(self, encode: Encoder, rows: slice = slice(None)) -> Asked:
         """Rows of the split to test on, without their scores."""
-        test = self.test.only(np.arange(len(self.test.questions))[rows])
+        test = self.test.only(np.arange(*rows.indices(len(self.test.questions))))
         replies, places = test.replies, {name: place for place, name in enumerate(self.candidates)}
 
         def reply(row: int, candidate: str) -> str:
