@@ -84,6 +84,10 @@ class ApiCandidate(Section):
     """Of one attempt, seconds; null takes pool.limits.timeout_s."""
     concurrency: PositiveInt | None = None
     """Calls at a time at most; null takes half of pool.limits.concurrency."""
+    requests_per_minute: PositiveInt | None = None
+    """Of this candidate, where its provider limits each model; pool.limits.requests_per_minute holds beside it."""
+    tokens_per_minute: PositiveInt | None = None
+    """Likewise, of prompts and completions together, as answers count them."""
     max_tokens: PositiveInt | None = None
     """Completion tokens asked for at most; null takes pool.limits.max_tokens."""
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
@@ -139,10 +143,14 @@ class PoolLimits(Section):
     """How candidates are called."""
 
     concurrency: PositiveInt = 32
+    requests_per_minute: PositiveInt | None = None
+    """Attempts sent to each provider (endpoint and key) at most, evenly spread; fewer for a while after each 429."""
+    tokens_per_minute: PositiveInt | None = None
+    """Of prompts and completions together, as answers count them, of each provider, by all calls of this process."""
     timeout_s: PositiveFloat = 60.0
     """Of one attempt, seconds."""
     deadline_s: PositiveFloat = 300.0
-    """Of one call with all its attempts, the pauses between them and reroutes, seconds."""
+    """Of one call with all its attempts, the pauses between them and reroutes, seconds; waits for a place aside."""
     attempts: PositiveInt = 4
     max_tokens: PositiveInt = 512
     """Completion tokens asked of a candidate at most."""

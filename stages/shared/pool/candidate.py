@@ -33,6 +33,9 @@ class Candidate:
     """Of one attempt; None takes the pool's, as the next two do."""
     concurrency: int | None = None
     max_tokens: int | None = None
+    requests_per_minute: int | None = None
+    """Of this candidate alone; its provider has limits of its own, as for tokens."""
+    tokens_per_minute: int | None = None
     parameters: tuple[tuple[str, Any], ...] = ()
     """Names and values added to the body of every call."""
 

@@ -29,6 +29,7 @@ from stages.shared.pool.instruction import candidate_message
 from stages.shared.pool.ledger import Hold, Ledger
 from stages.shared.pool.money import tariff
 from stages.shared.pool.pace import Pace
+from stages.shared.pool.rate import Rate, turn
 from stages.shared.pool.wire import LONGEST_BODY, BrokenError, UnreachedError, Wire
 
 if TYPE_CHECKING:
@@ -50,8 +51,21 @@ class Line:
     """The places that one candidate may take."""
     pace: Pace
     """Of its provider."""
+    rates: tuple[Rate, ...]
+    """Its own and its provider's, where these are limited."""
     request: tuple[bytes, bytes]
     """What is sent before and after the question."""
+
+    def learn(self, attempt: Attempt, began: float) -> None:
+        """Ask less after a refusal of an attempt that was begun at `began` (time.monotonic), more after an answer."""
+        if attempt.reply.outcome is Outcome.RATE_LIMITED:
+            self.pace.limited(began, min(attempt.wait_s or 0.0, _LONGEST_PAUSE_S))
+            for rate in self.rates:
+                rate.limited(began)
+        elif not attempt.reply.outcome.is_failure:
+            self.pace.answered()
+            for rate in self.rates:
+                rate.answered()
 
 
 @dataclass
@@ -141,6 +155,7 @@ class HttpPool:
         self._places = asyncio.Semaphore(limits.concurrency)
         share = limits.concurrency if len(candidates) == 1 else max(1, limits.concurrency // 2)
         providers = {(item.base_url, item.key_env): Pace(limits.concurrency) for item in candidates}
+        rates = {provider: _rates(limits) for provider in providers}
         self._replaceable = frozenset(replaceable)
         self._lines = {
             item.name: Line(
@@ -148,6 +163,7 @@ class HttpPool:
                 Breaker(0.0 if item.name in self._replaceable else limits.deadline_s),
                 asyncio.Semaphore(item.concurrency or share),
                 providers[item.base_url, item.key_env],
+                (*_rates(item), *rates[item.base_url, item.key_env]),
                 _request(item, limits),
             )
             for item in candidates
@@ -266,24 +282,20 @@ class HttpPool:
     async def _placed(self, call: Call) -> tuple[Attempt, Reply]:
         """One attempt in a place of its own, written down before and after; and the reply of all attempts so far.
 
-        No attempt is made once the deadline has passed while the call waited.
+        What a call waits for its place does not count towards its deadline: who tries again stands behind all others.
         """
-        line, limits = call.line, self._limits
-        async with line.share, line.pace, self._places:
-            call.deadline = call.deadline or time.monotonic() + limits.deadline_s
-            if call.left_s() <= 0:
-                reply = call.gave_up(Outcome.TIMED_OUT, f"no reply within {limits.deadline_s:g} s, attempts included")
-                return Attempt(reply), reply
+        line, queued = call.line, time.monotonic()
+        async with line.share, line.pace, turn(line.rates, self._places) if line.rates else self._places as used:
             began = time.monotonic()
+            call.deadline = (call.deadline or queued + self._limits.deadline_s) + began - queued
             async with self._held(call) as hold:
                 attempt = await self._attempt(call)
                 reply = call.count(attempt.reply)
                 if hold is not None:
                     hold.settle(attempt, reply)
-        if attempt.reply.outcome is Outcome.RATE_LIMITED:
-            line.pace.limited(began, min(attempt.wait_s or 0.0, _LONGEST_PAUSE_S))
-        elif not attempt.reply.outcome.is_failure:
-            line.pace.answered()
+            if used is not None and attempt.certain:
+                used(attempt.reply.prompt_tokens + attempt.reply.completion_tokens)
+        line.learn(attempt, began)
         return attempt, reply
 
     def _held(self, call: Call) -> AbstractAsyncContextManager[Hold | None]:
@@ -346,6 +358,12 @@ class HttpPool:
         except ConnectionError as error:
             return None, str(error)
         return response.status, f"HTTP {response.status}"
+
+
+def _rates(limits: PoolLimits | Candidate) -> tuple[Rate, ...]:
+    """None where nothing is limited."""
+    requests, tokens = limits.requests_per_minute, limits.tokens_per_minute
+    return (Rate(requests, tokens),) if requests or tokens else ()
 
 
 def _http2(candidates: Sequence[Candidate]) -> Http2Wire | None:

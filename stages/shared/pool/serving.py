@@ -65,6 +65,8 @@ def api_candidates(pool: ApiPool) -> tuple[Candidate, ...]:
             timeout_s=item.timeout_s,
             concurrency=item.concurrency,
             max_tokens=item.max_tokens,
+            requests_per_minute=item.requests_per_minute,
+            tokens_per_minute=item.tokens_per_minute,
             parameters=tuple(sorted(item.parameters.items())),
         )
         for item in pool.candidates

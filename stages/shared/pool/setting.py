@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from stages.shared.params import PoolParams, WorldParams
 from stages.shared.pool import instruction
@@ -16,9 +17,12 @@ def setting(pool: PoolParams, world: WorldParams) -> str:
     Limits on time, money and concurrency are left out, so that an interrupted run may go on with others.
     """
     limits = pool.limits
+    without: dict[str, Any] = {"time_scale": True, "limits": True}
+    if pool.kind == "api":
+        without["candidates"] = {"__all__": {"requests_per_minute", "tokens_per_minute"}}
     depends = {
         "world": world.model_dump(mode="json"),
-        "pool": pool.model_dump(mode="json", exclude={"time_scale", "limits"}),
+        "pool": pool.model_dump(mode="json", exclude=without),
         "sampling": [limits.max_tokens, limits.temperature, limits.seed],
         "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in _sources(pool)],
     }
