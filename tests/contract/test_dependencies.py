@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.contract.audit import CLEAN, UNKNOWN, Advisory, advisories, read_folder
 from tests.contract.licences import BESIDE, locked, read, said
 
 FREE = re.compile(
@@ -73,6 +76,46 @@ def test_the_lock_file_holds_what_its_packages_ask_for() -> None:
             if not beside and (found is None or not asked.specifier.contains(found, prereleases=True)):
                 wrong.append(f"{name} asks for {asked}, locked is {found}")
     assert wrong == []
+
+
+RANGE = """
+id: PYSEC-1
+modified: 2026-01-02T00:00:00Z
+affected:
+- package: {ecosystem: PyPI, name: Some_Package}
+  ranges:
+  - {type: GIT, events: [{introduced: "0"}]}
+  - {type: ECOSYSTEM, events: [{introduced: "2.0"}, {fixed: "2.10"}, {introduced: "0"}, {fixed: "1.5"}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "affected"),
+    [("1.4", True), ("1.5", False), ("1.9", False), ("2.0", True), ("2.9", True), ("2.10", False)],
+)
+def test_an_advisory_is_found_for_the_versions_that_it_is_about(tmp_path: Path, version: str, affected: bool) -> None:
+    (tmp_path / "PYSEC-1.yaml").write_text(RANGE)
+    found = [Advisory("some-package", version, "PYSEC-1", ("1.5", "2.10"))] if affected else []
+    assert advisories(tmp_path, {"some.package": version, "other": "1.4"}) == (found, 1, "2026-01-02 00:00:00+00:00")
+    assert advisories(tmp_path, {"other": version}) == ([], 0, "")
+
+
+def test_a_withdrawn_advisory_another_ecosystems_and_a_list_of_versions(tmp_path: Path) -> None:
+    affected = {"package": {"ecosystem": "PyPI", "name": "a"}, "versions": ["1.0", "1.1"]}
+    for number, changed in enumerate(
+        ({}, {"withdrawn": "2026"}, {"affected": [affected | {"package": {"name": "a"}}]})
+    ):
+        record = {"id": f"GHSA-{number}", "modified": "2026", "affected": [affected], **changed}
+        (tmp_path / f"{number}.json").write_text(json.dumps(record))
+    assert advisories(tmp_path, {"a": "1.1"}) == ([Advisory("a", "1.1", "GHSA-0", ())], 1, "2026")
+    assert advisories(tmp_path, {"a": "1.2"}) == ([], 1, "2026")
+
+
+def test_an_audit_that_knows_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert read_folder(tmp_path, locked()) == UNKNOWN
+    assert "right folder?" in capsys.readouterr().err
+    (tmp_path / "a.yaml").write_text(RANGE)
+    assert read_folder(tmp_path, {"some-package": "3.0"}) == CLEAN
 
 
 def _version(name: str) -> str | None:
