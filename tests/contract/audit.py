@@ -1,6 +1,6 @@
 """`python tests/contract/audit.py [FOLDER]`: known vulnerabilities in what requirements.lock pins (`make audit`).
 
-Without FOLDER pip-audit asks PyPI. With it nobody is asked: FOLDER is a checkout of github.com/pypa/advisory-database or
+Without FOLDER pip-audit asks PyPI. With it nobody is asked: FOLDER is a clone of github.com/pypa/advisory-database or
 holds other advisories as OSV records (ossf.github.io/osv-schema), YAML or JSON, and the answer is as old as they are.
 Exits with 0 where nothing is known against any package, with 1 where something is, with 2 where nobody could tell.
 """
