@@ -40,7 +40,7 @@ class Advisory:
 
 def advisories(folder: Path, versions: Mapping[str, str]) -> tuple[list[Advisory], int, str]:
     """Those that hold for these versions; how many name one of the packages, and when the newest was modified."""
-    locked = {canonicalize_name(name): Version(version) for name, version in versions.items()}
+    locked: dict[str, Version] = {canonicalize_name(name): Version(version) for name, version in versions.items()}
     found, count, newest = set[Advisory](), 0, ""
     for record in _records(folder):
         named = [each for each in record["affected"] if _name(each) in locked and "withdrawn" not in record]
