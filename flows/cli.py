@@ -175,21 +175,21 @@ def ask(
 
 def _show_larger(root: Path, questions: int | None, candidates: int | None, as_json: bool) -> None:
     from flows.estimate import SIMULATED, candidates_of, describe
-    from flows.extrapolation import SETS, extrapolate, measured_memory
+    from flows.extrapolation import SETS, extrapolate
 
     params = load_params()
     questions = questions or SETS * params.ingest.sizes.test
     candidates = candidates or round(candidates_of(params.model_dump()))
-    found, memory = extrapolate(root, questions, candidates), measured_memory(root)
+    found = extrapolate(root, questions, candidates)
     if as_json:
-        print(json.dumps({"stages": [asdict(each) for each in found], "memory": memory}, indent=2))
+        print(json.dumps({"questions": questions, "candidates": candidates, "stages": [asdict(each) for each in found]},
+                         indent=2))  # fmt: skip
         return
     console.print(f"{questions:,} test questions, {candidates} candidates, else as params.yaml:", highlight=False)
     for each in found:
         said = describe(each.found) or "not known: no figures of an earlier run"
-        console.print(f"{each.stage:<10}{said} ({each.why})", markup=False, highlight=False, soft_wrap=True)
-    for row in memory:
-        console.print(f"memory    {row['name']}: {row['ours']:,.0f} MiB, measured", highlight=False, soft_wrap=True)
+        memory = f"; memory {each.memory}" if each.memory else ""
+        console.print(f"{each.stage:<10}{said} ({each.why}{memory})", markup=False, highlight=False, soft_wrap=True)
     if params.pool.kind in SIMULATED:
         console.print("The dollars are simulated.", highlight=False)
 

@@ -26,7 +26,7 @@ def watch(
     """Ask candidates again, and hash the live release.
 
     A candidate that answers otherwise, or as another model, has drifted: the next `pointsman retrain` profiles again.
-    Exit code 1 where something is wrong. To look every night: the deployment watch/pointsman.
+    Exit code 1 where something is wrong. To look every night: the deployment watch.
     """
     from flows.server import prepare
 

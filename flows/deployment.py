@@ -1,15 +1,17 @@
-"""The deployments of infra/prefect.yaml on a Prefect server, `NAME/pointsman` each, for a work pool of any kind."""
+"""The deployments of infra/prefect.yaml on a Prefect server, each called as its flow, for a work pool of any kind."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 from prefect.exceptions import ObjectNotFound
 
@@ -19,7 +21,8 @@ from stages.shared.errors import ConfigurationError
 from stages.shared.files import write_text
 from stages.shared.params import load_params
 
-NAME = "pointsman"
+FORMER = "pointsman"
+"""How every one of them was called before; those are deleted, and their schedules taken over."""
 FILE = Path("infra") / "prefect.yaml"
 
 
@@ -46,7 +49,25 @@ def deploy(root: Path, pool: str, kind: Kind, limit: int, *, reset: bool = False
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfigurationError(f"Prefect refuses {FILE}:\n{(done.stdout + done.stderr).strip()[-2000:]}")
-    return [f"{_flow(deployment)}/{deployment['name']}" for deployment in wanted["deployments"]]
+    flows = [_flow(deployment) for deployment in wanted["deployments"]]
+    delete_former(flows)
+    return [f"{name}/{deployment['name']}" for name, deployment in zip(flows, wanted["deployments"], strict=True)]
+
+
+def delete_former(flows: Sequence[str]) -> None:
+    """Delete what these flows' deployments were before they had names of their own."""
+    with get_client(sync_client=True) as client:
+        for name in flows:
+            if (known := find(client, name, FORMER)) is not None:
+                client.delete_deployment(known.id)
+
+
+def find(client: SyncPrefectClient, flow: str, name: str) -> DeploymentResponse | None:
+    """A flow's deployment of that name; None where there is none."""
+    try:
+        return client.read_deployment_by_name(f"{flow}/{name}")
+    except ObjectNotFound:
+        return None
 
 
 def _flow(deployment: dict[str, Any]) -> str:
@@ -56,11 +77,11 @@ def _flow(deployment: dict[str, Any]) -> str:
 
 def kept(client: SyncPrefectClient, deployment: dict[str, Any]) -> list[dict[str, Any]]:
     """The schedules that were set in the UI before: to deploy without naming them would delete them."""
-    try:
-        known = client.read_deployment_by_name(f"{_flow(deployment)}/{deployment['name']}").schedules
-    except ObjectNotFound:
+    flow = _flow(deployment)
+    known = find(client, flow, deployment["name"]) or find(client, flow, FORMER)
+    if known is None:
         return list(deployment.get("schedules", []))
-    return [_written(schedule) for schedule in known]
+    return [_written(schedule) for schedule in known.schedules]
 
 
 def _written(known: DeploymentSchedule) -> dict[str, Any]:

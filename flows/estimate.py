@@ -31,6 +31,8 @@ class Figures:
     """To candidates; what is recorded already costs nothing."""
     usd: float | None
     seconds: float | None
+    mib: float | None = None
+    """Of memory, all its processes together."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,13 @@ class Expected:
     seconds: float | None
     growth: float
     """How much more there is to do than in the run that this is known from, for what parameters say of its size."""
+    mib: float | None = None
+    """Of memory, as the last run took it."""
 
 
-def note_seconds(root: Path, stage: str, seconds: float) -> None:
-    """Keep how long a stage took that ran."""
-    write_json(_kept(root, stage), {"seconds": round(seconds, 1)})
+def note(root: Path, stage: str, **figures: float) -> None:
+    """Keep what a stage took that ran: `seconds`, `mib`."""
+    write_json(_kept(root, stage), _took(root, stage) | {name: round(value, 1) for name, value in figures.items()})
 
 
 def expect(root: Path, stage: str) -> Expected:
@@ -61,30 +65,38 @@ def expect(root: Path, stage: str) -> Expected:
         None if known.usd is None else known.usd * growth,
         None if known.seconds is None else known.seconds * seconds,
         growth,
+        known.mib,
     )
 
 
 def figures(root: Path, stage: str, metrics: Mapping[str, Any]) -> Figures:
     """What the last run of a stage took: by its ledger, its metrics, and the clock."""
     calls, usd = _paid(root, stage) or _measured(stage, metrics)
-    return Figures(calls, usd, _seconds(root, stage, metrics))
+    return Figures(calls, usd, _seconds(root, stage, metrics), _took(root, stage).get("mib"))
 
 
 def total(expected: Mapping[str, Expected]) -> Figures:
-    """The sums of what is known."""
+    """The sums of what is known; of memory the most, since stages run one after the other."""
     values = list(expected.values())
     return Figures(
         sum(each.calls or 0 for each in values),
         sum(each.usd or 0.0 for each in values),
         sum(each.seconds or 0.0 for each in values),
+        max((each.mib or 0.0 for each in values), default=0.0) or None,
     )
 
 
 def describe(found: Expected | Figures) -> str:
-    """For example `3,939 calls, $0.0551, 10.5 min`; "" where nothing is known."""
+    """For example `3,939 calls, $0.0551, 10.5 min, 957 MiB`; "" where nothing is known."""
     calls = [f"{found.calls:,.0f} calls"] if found.calls else []
     usd = [f"${found.usd:,.4f}" if found.usd < 1 else f"${found.usd:,.2f}"] if found.usd else []
-    return ", ".join([*calls, *usd, *([] if found.seconds is None else [_duration(found.seconds)])])
+    seconds = [] if found.seconds is None else [_duration(found.seconds)]
+    return ", ".join([*calls, *usd, *seconds, *([] if found.mib is None else [memory(found.mib)])])
+
+
+def memory(mib: float) -> str:
+    """As one reads it."""
+    return f"{mib:,.0f} MiB" if mib < 10 * 1024 else f"{mib / 1024:,.0f} GiB"
 
 
 def _duration(seconds: float) -> str:
@@ -120,9 +132,8 @@ def _measured(stage: str, metrics: Mapping[str, Any]) -> tuple[float | None, flo
 
 
 def _seconds(root: Path, stage: str, metrics: Mapping[str, Any]) -> float | None:
-    kept = _kept(root, stage)
-    if kept.is_file():
-        return float(json.loads(kept.read_text(encoding="utf-8"))["seconds"])
+    if "seconds" in (took := _took(root, stage)):
+        return took["seconds"]
     if parts := _parts(metrics):
         return sum(parts.values())
     snapshot = read_progress(stage, root)
@@ -131,6 +142,12 @@ def _seconds(root: Path, stage: str, metrics: Mapping[str, Any]) -> float | None
 
 def _parts(metrics: Mapping[str, Any]) -> dict[str, float]:
     return dict(metrics.get("seconds") or {}) if isinstance(metrics.get("seconds"), dict) else {}
+
+
+def _took(root: Path, stage: str) -> dict[str, float]:
+    """What was noted of a stage; empty before it ran here."""
+    kept = _kept(root, stage)
+    return dict(json.loads(kept.read_text(encoding="utf-8"))) if kept.is_file() else {}
 
 
 def _kept(root: Path, stage: str) -> Path:

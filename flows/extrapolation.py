@@ -1,11 +1,14 @@
-"""What a run of another size would take: the last run's figures, in proportion, and the memory that the bench found."""
+"""What a run of another size would take: the last run's figures, in proportion, and memory as the bench saw it grow."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from flows.estimate import Figures, candidates_of, figures
 from flows.report import read_metrics
@@ -17,6 +20,22 @@ SETS = 7
 
 
 @dataclass(frozen=True)
+class Growth:
+    """Memory of a stage at several sizes, as tests/bench/scale.py measured it."""
+
+    questions: tuple[int, ...]
+    mib: tuple[float, ...]
+    candidates: int | None
+    """In the pool, where memory is taken for each of them."""
+
+    def at(self, questions: int, candidates: int) -> float:
+        """MiB on the straight line of least squares through the sizes, and no less than the largest that was seen."""
+        slope, start = np.polyfit(self.questions, self.mib, 1)
+        wider = candidates / self.candidates if self.candidates else 1.0
+        return max(float(start + max(slope, 0.0) * questions * wider), *self.mib)
+
+
+@dataclass(frozen=True)
 class Larger:
     """A stage in a run of another size; None where the last run left no figure."""
 
@@ -25,6 +44,8 @@ class Larger:
     """Of calls and dollars."""
     found: Figures
     why: str
+    memory: str
+    """Where the figure of memory is from; "" where there is none."""
 
 
 def extrapolate(root: Path, questions: int, candidates: int) -> list[Larger]:
@@ -46,19 +67,39 @@ def extrapolate(root: Path, questions: int, candidates: int) -> list[Larger]:
         "evaluate": (more * wider, "x the test questions, x the candidates"),
         "publish": (1.0, "as it is"),
     }
-    metrics = read_metrics(root)
-    return [_larger(stage, *factors[stage], figures(root, stage, metrics.get(stage, {}))) for stage in STAGES]
+    metrics, growth = read_metrics(root), measured_growth(root)
+    found = [_larger(stage, *factors[stage], figures(root, stage, metrics.get(stage, {}))) for stage in STAGES]
+    return [_with_memory(each, growth.get(each.stage), questions, candidates) for each in found]
 
 
-def measured_memory(root: Path) -> list[dict[str, Any]]:
-    """The rows of the bench that tell of memory; none where it has not run."""
+def measured_growth(root: Path) -> dict[str, Growth]:
+    """Stage -> how its memory grew in the bench; empty where it has not run."""
     try:
         rows = json.loads((root / BENCH).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return []
-    return [row for row in rows if row["unit"] == "MiB"]
+        return {}
+    return {row["stage"]: _growth(row) for row in rows if row.get("stage") and row["unit"] == "MiB"}
+
+
+def _growth(row: Mapping[str, Any]) -> Growth:
+    sizes = row["sizes"]
+    return Growth(
+        tuple(size["questions"] for size in sizes), tuple(size["mib"] for size in sizes), row.get("candidates")
+    )
 
 
 def _larger(stage: str, factor: float, why: str, known: Figures) -> Larger:
-    values = (None if value is None else value * factor for value in (known.calls, known.usd, known.seconds))
-    return Larger(stage, factor, Figures(*values), why)
+    calls, usd, seconds = (None if each is None else each * factor for each in (known.calls, known.usd, known.seconds))
+    memory = "" if known.mib is None else "as in the last run"
+    return Larger(stage, factor, Figures(calls, usd, seconds, known.mib), why, memory)
+
+
+def _with_memory(larger: Larger, growth: Growth | None, questions: int, candidates: int) -> Larger:
+    if growth is None:
+        return larger
+    seen = f"{growth.questions[0]:,} to {growth.questions[-1]:,} questions"
+    measured = growth.questions[0] <= questions <= growth.questions[-1] and growth.candidates in (None, candidates)
+    return replace(
+        larger, found=replace(larger.found, mib=growth.at(questions, candidates)),
+        memory=f"{'measured' if measured else 'extrapolated'} from {seen} in {BENCH}",
+    )  # fmt: skip

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowRunFilter, FlowRunFilterState
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags, FlowRunFilter, FlowRunFilterState
 from prefect.client.schemas.filters import FlowRunFilterStateType as StateFilter
 from prefect.client.schemas.objects import StateType
 from prefect.states import Crashed
 
-from flows.deployment import NAME
-
 GONE = "its process is gone; retry the run: it goes on where it stopped"
+TAG = "pointsman"
+"""Of every deployment in infra/prefect.yaml."""
 ALIVE = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING, StateType.PAUSED]
 
 
 def note_crashes() -> list[str]:
     """Say of every run of a deployment that is under way that it crashed; their names. Call it where no worker runs."""
     state = FlowRunFilterState(type=StateFilter(any_=ALIVE))
-    deployments = DeploymentFilter(name=DeploymentFilterName(any_=[NAME]))
+    deployments = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state), deployment_filter=deployments)
         for run in runs:

@@ -45,5 +45,5 @@ def release_told(root: Path) -> list[str]:
     digest = str(json.loads(receipt.read_text(encoding="utf-8"))["digest"])[:12]
     return [
         f"Release `{digest}`: `pointsman show {digest}` tells what is in it. To let a channel serve it, run "
-        f"**promote/pointsman** with release `{digest}`, or `pointsman promote {digest} --to production`."
+        f"the deployment **promote** with release `{digest}`, or `pointsman promote {digest} --to production`."
     ]

@@ -18,11 +18,14 @@ from prefect.states import State
 from prefect.tasks import Task
 
 from flows import dvc
-from flows.estimate import note_seconds
+from flows.disk import full_disk_told
+from flows.estimate import note
 from flows.log import LogReporter, StageProgress
+from flows.memory import Peak
 from flows.report import Outcome
 from flows.reporter import Reporter, watcher
 from stages.shared.errors import BudgetError, PipelineError
+from stages.shared.params import load_params
 from stages.shared.pool.account import BUDGET, RUN
 from stages.shared.progress import read_progress
 
@@ -78,7 +81,7 @@ def run_command(stage: str, command: Sequence[str], place: Place) -> None:
 
 def _shown(stage: str, place: Place, work: Callable[..., dvc.Result]) -> dvc.Result:
     """Work on a stage, with its lines and its progress told to whoever watches, and its log kept."""
-    root, reporter, artifact = place.root, reporter_of_run(), StageProgress(stage)
+    root, reporter, artifact, peak = place.root, reporter_of_run(), StageProgress(stage), Peak()
     (root / ".pointsman" / "progress" / f"{stage}.json").unlink(missing_ok=True)
     log = root / ".pointsman" / "logs" / f"{stage}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -92,19 +95,23 @@ def _shown(stage: str, place: Place, work: Callable[..., dvc.Result]) -> dvc.Res
 
         def on_tick() -> None:
             """Show how far the stage is."""
+            peak.look()
             snapshot = read_progress(stage, root)
             reporter.progress(stage, snapshot)
             artifact.show(snapshot)
             check_time(place)
 
         try:
-            result = work(extra=environment_of(place), on_line=on_line, on_tick=on_tick)
+            with full_disk_told(root):
+                result = work(extra=environment_of(place), on_line=on_line, on_tick=on_tick)
         except PipelineError as error:
             reporter.ended(stage, "failed")
             artifact.failed(error.kind)
             if (seconds := again_in(error, task_run.run_count)) is not None:
                 reporter.line(stage, f"{stage}: once more in {seconds} s")
             raise
+    if result == "ran" and peak.mib and load_params(root / "params.yaml").stage.runtime == "process":
+        note(root, stage, mib=peak.mib)
     artifact.done(result)
     reporter.ended(stage, result)
     return result
@@ -141,7 +148,7 @@ def run_stages(outcomes: list[Outcome], place: Place, *, force: bool = False) ->
             raise
         outcomes[index] = replace(outcome, result=result, seconds=time.monotonic() - start)
         if result == "ran":
-            note_seconds(place.root, outcome.stage, outcomes[index].seconds)
+            note(place.root, outcome.stage, seconds=outcomes[index].seconds)
         get_run_logger().info("%s: %s, %.0f s", outcome.stage, result, outcomes[index].seconds)
 
 

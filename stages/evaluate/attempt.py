@@ -14,7 +14,7 @@ Tokens = tuple[int, int]
 """Prompt and completion tokens of one call, every billed attempt included."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """What a method did with a question."""
 
@@ -66,7 +66,7 @@ class Attempt:
         return self.own.read
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ReplyMarks:
     """The second mode: the reply that a method takes, marked as it stands, without the base policy."""
 
@@ -78,7 +78,7 @@ class ReplyMarks:
     """0 or 1: it holds a gold answer, one that the question does not hold already."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Result(Attempt):
     """An attempt with its marks."""
 

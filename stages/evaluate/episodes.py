@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,8 @@ import pyarrow.parquet as pq
 from stages.evaluate.attempt import Result
 from stages.shared.files import atomic_path
 
+CHUNK = 16_384
+"""Rows held as Python objects at a time, and of a row group."""
 SCHEMA = pa.schema(
     [
         ("method", pa.string()),
@@ -50,10 +53,10 @@ methods that take no single one."""
 
 def write_episodes(path: Path, results: Iterable[Result]) -> None:
     """Write the table, atomically; the transcripts of one call that several methods chose compress away."""
-    with atomic_path(path) as part:
-        pq.write_table(
-            pa.Table.from_pylist([_row(result) for result in results], schema=SCHEMA), part, compression="zstd"
-        )
+    rows = map(_row, results)
+    with atomic_path(path) as part, pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
+        while chunk := list(islice(rows, CHUNK)):
+            writer.write_table(pa.Table.from_pylist(chunk, schema=SCHEMA))
 
 
 def _row(result: Result) -> dict[str, object]:

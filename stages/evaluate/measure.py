@@ -40,7 +40,7 @@ class Line:
         return tuple(candidate.name for candidate in self.candidates)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Call:
     """One candidate's reply to a whole test question, and the base policy's answer from it."""
 

@@ -10,7 +10,7 @@ from stages.evaluate.own import Own
 from stages.shared.questions import Question
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Probe:
     """One candidate asked one question, or one part of it."""
 

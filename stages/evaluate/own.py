@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from stages.shared.episode.types import Episode
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Own:
     """Tokens that the policy read and wrote, and their cost in millionths of a dollar."""
 

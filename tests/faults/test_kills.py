@@ -107,7 +107,7 @@ class Checkout:
 
     def schedule(self) -> str:
         """Let a schedule start a retrain, and switch it off once it has; the run's id."""
-        deployment = self.call("/deployments/name/retrain/pointsman")["id"]
+        deployment = self.call("/deployments/name/retrain/retrain")["id"]
         (made,) = self.call(f"/deployments/{deployment}/schedules", [{"active": True, "schedule": CRON}])
         until(lambda: any(run["state_type"] == "RUNNING" for run in self.runs()), 180)
         (run,) = [run["id"] for run in self.runs() if run["state_type"] == "RUNNING"]
@@ -116,7 +116,7 @@ class Checkout:
 
     def ask(self, **parameters: Any) -> str:
         """Start a retrain; the run's id."""
-        deployment = self.call("/deployments/name/retrain/pointsman")["id"]
+        deployment = self.call("/deployments/name/retrain/retrain")["id"]
         return str(self.call(f"/deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])
 
     def retry(self, run: str) -> None:

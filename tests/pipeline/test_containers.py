@@ -187,7 +187,7 @@ def test_a_flow_runs_in_a_container_of_a_docker_pool_on_podmans_socket(engine: s
             assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
         run("-m", "flows.cli", "deploy", "--pool", "containers", "--type", "docker", "--limit", "1")
-        run("-m", "prefect", "deployment", "run", "pipeline/pointsman", "--param", "stage=ingest")
+        run("-m", "prefect", "deployment", "run", "pipeline/pipeline", "--param", "stage=ingest")
         run("-m", "prefect", "worker", "start", "--pool", "containers", "--type", "docker", "--run-once")
         request = urllib.request.Request(
             f"{stack.url}/flow_runs/filter", b"{}", {"content-type": "application/json"}

@@ -16,11 +16,13 @@ Fold = Literal["train", "profiling", "validation", "test"]
 FOLDS: tuple[tuple[Fold, float], ...] = (("train", 0.55), ("profiling", 0.15), ("validation", 0.1), ("test", 0.2))
 ALIASED = 0.2
 """Share of entities that have a second name."""
+CROWDED = 100_000
+"""Names taken from which on a new one has four syllables: there are 248,178 of three."""
 LOWEST, HIGHEST = 10, 99
 """Range of a number fact."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entity:
     """A thing of the world. `rank` orders a type by popularity: 0 is asked about most."""
 
@@ -186,9 +188,12 @@ def _entities(kind: AnswerType, count: int, rng: random.Random, taken: set[str])
 
 
 def invent(rng: random.Random, taken: set[str]) -> str:
-    """A new name of three different syllables, which does not begin like a word of the language; added to `taken`."""
+    """A new name of three different syllables, which does not begin like a word of the language; added to `taken`.
+
+    Of four in a world of very many.
+    """
     while True:
-        name = "".join(rng.sample(SYLLABLES, 3))
+        name = "".join(rng.sample(SYLLABLES, 3 if len(taken) < CROWDED else 4))
         if name not in taken and not name.startswith(_STEMS):
             taken.add(name)
             return name

@@ -128,8 +128,8 @@ class PrefectServer:
             time.sleep(1)
 
     def deployment(self, flow: str = "retrain") -> Any:
-        """`FLOW/pointsman`, as the server knows it."""
-        with urllib.request.urlopen(f"{self.url}/deployments/name/{flow}/pointsman", timeout=60) as reply:
+        """Of a flow, as the server knows it."""
+        with urllib.request.urlopen(f"{self.url}/deployments/name/{flow}/{flow}", timeout=60) as reply:
             return json.load(reply)
 
     def run(self, *arguments: str, cwd: Path = ROOT, **env: str) -> str:

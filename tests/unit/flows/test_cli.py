@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows import dvc
-from flows.estimate import note_seconds
+from flows.estimate import note
 
 ROOT = Path(__file__).resolve().parents[3]
 FAILING = """
@@ -118,7 +118,7 @@ def test_a_run_is_a_flow_that_stops_at_the_first_failure_with_its_message_and_no
 
 
 def test_the_plan_says_what_a_run_would_take_and_what_is_not_known_of_it(repository) -> None:
-    note_seconds(repository.root, "first", 240.0)
+    note(repository.root, "first", seconds=240.0)
     said = repository.pointsman("plan").stdout
     assert "would run: 4.0 min" in said
     assert "Expected in all: 4.0 min; not known of first, second" in said

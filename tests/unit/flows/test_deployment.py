@@ -13,6 +13,16 @@ import pytest
 from flows.dvc import stage_names
 
 ROOT = Path(__file__).resolve().parents[3]
+FORMER = """
+import json
+from prefect.client.orchestration import get_client
+from flows.deployment import FORMER, delete_former, find, kept
+with get_client(sync_client=True) as client:
+    taken_over = kept(client, {"name": "not made yet", "entrypoint": "flows/promote.py:rollback", "schedules": []})
+    delete_former(["rollback", "promote"])
+    left = [find(client, "rollback", name) is not None for name in (FORMER, "rollback")]
+print(json.dumps([[item["cron"] for item in taken_over], left]))
+"""
 READ = """
 import json
 from prefect.client.orchestration import get_client
@@ -20,7 +30,7 @@ from flows.deployment import kept
 mondays = {"cron": "0 3 * * 1", "timezone": "UTC", "active": False}
 entries = ("flows/retrain.py:retrain", "flows/retrain.py:never_deployed")
 with get_client(sync_client=True) as client:
-    found = [kept(client, {"name": "pointsman", "entrypoint": each, "schedules": [mondays]}) for each in entries]
+    found = [kept(client, {"name": "retrain", "entrypoint": each, "schedules": [mondays]}) for each in entries]
 print(json.dumps([sorted((item["cron"], item["active"]) for item in each) for each in found]))
 """
 POOLS = """
@@ -125,3 +135,11 @@ def test_schedules_set_in_the_ui_outlive_the_next_deployment(deployed_server: An
         [["0 3 * * 1", False], ["0 5 * * *", True]],
         [["0 3 * * 1", False]],
     ]
+
+
+@pytest.mark.slow
+def test_a_deployment_of_the_former_name_goes_and_its_schedule_stays(deployed_server: Any) -> None:
+    flow = deployed_server.deployment("rollback")["flow_id"]
+    monthly = {"active": True, "schedule": {"cron": "0 0 1 * *", "timezone": "UTC"}}
+    deployed_server.call("/deployments/", {"name": "pointsman", "flow_id": flow, "schedules": [monthly]})
+    assert json.loads(deployed_server.run("-c", FORMER)) == [["0 0 1 * *"], [False, True]]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
 import yaml
 
-from flows.estimate import Expected, describe, expect, note_seconds, total
-from flows.extrapolation import extrapolate
+from flows.estimate import Expected, describe, expect, note, total
+from flows.extrapolation import BENCH, extrapolate
+from flows.memory import Peak
 from stages.shared.params import load_params
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -58,11 +63,12 @@ def test_nothing_is_known_before_the_first_run(root: Path) -> None:
 
 
 def test_a_stage_takes_what_it_took(root: Path) -> None:
-    note_seconds(root, "train", 120.0)
+    note(root, "train", mib=2_900)
+    note(root, "train", seconds=120.0)
     write_metrics(root, "train", {"spend": {"calls": 40, "usd": 0.25}})
     found = expect(root, "train")
     assert (found.calls, found.usd, found.seconds) == (40, 0.25, 120.0)
-    assert describe(found) == "40 calls, $0.2500, 2.0 min"
+    assert describe(found) == "40 calls, $0.2500, 2.0 min, 2,900 MiB"
 
 
 def test_what_the_ledger_says_was_paid_comes_before_what_metrics_count(root: Path) -> None:
@@ -104,8 +110,8 @@ def test_parameters_that_an_older_version_kept_otherwise_change_nothing(root: Pa
 
 
 def test_a_sum_leaves_out_what_is_not_known() -> None:
-    found = total({"a": Expected(1, 2.0, 60.0, 1.0), "b": Expected(None, None, None, 1.0)})
-    assert describe(found) == "1 calls, $2.00, 60 s"
+    found = total({"a": Expected(1, 2.0, 60.0, 1.0, 900), "b": Expected(None, None, None, 1.0, 700)})
+    assert describe(found) == "1 calls, $2.00, 60 s, 900 MiB"
 
 
 def test_a_run_of_another_size_is_told_in_proportion(root: Path) -> None:
@@ -114,9 +120,68 @@ def test_a_run_of_another_size_is_told_in_proportion(root: Path) -> None:
     write_metrics(root, "profile", {"calls": 100, "candidates": {"x": {"cost_total": 5.0, "calls": 100}}})
     average = {"average": {"calls": 2.0, "n": 50, "cost_total": 4.0}}
     write_metrics(root, "evaluate", {"methods": {"router": average}})
-    note_seconds(root, "evaluate", 60)
+    note(root, "evaluate", seconds=60)
     found = {each.stage: each for each in extrapolate(root, 10 * tests, 2 * len(params.pool.experts))}
     assert (found["profile"].found.calls, found["evaluate"].found.calls) == (200, 2_000)
     assert found["evaluate"].found.usd == pytest.approx(20 * 200e-6)
     assert describe(found["evaluate"].found).endswith("20.0 min")
     assert (found["train"].factor, found["train"].found.calls) == (1.0, None)
+
+
+def bench(root: Path, stage: str, mib: list[int], **more: int) -> None:
+    sizes = [{"questions": 1_000 * (place + 1), "mib": each} for place, each in enumerate(mib)]
+    path = root / BENCH
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([{"stage": stage, "unit": "MiB", "sizes": sizes, **more}]))
+
+
+def memory_of(root: Path, stage: str, questions: int, candidates: int = 6) -> tuple[float | None, str]:
+    found = {each.stage: each for each in extrapolate(root, questions, candidates)}[stage]
+    return found.found.mib and round(found.found.mib), found.memory
+
+
+def test_memory_goes_on_in_a_straight_line_from_the_sizes_of_the_bench_and_says_so(root: Path) -> None:
+    bench(root, "ingest", [700, 800, 900])
+    assert memory_of(root, "ingest", 10_000) == (
+        1_600, f"extrapolated from 1,000 to 3,000 questions in {BENCH}"
+    )  # fmt: skip
+    assert memory_of(root, "ingest", 3_000)[1].startswith("measured")
+    assert memory_of(root, "ingest", 7) == (900, f"extrapolated from 1,000 to 3,000 questions in {BENCH}")
+
+
+def test_memory_that_is_taken_for_each_candidate_grows_with_them(root: Path) -> None:
+    bench(root, "evaluate", [700, 800], candidates=6)
+    assert memory_of(root, "evaluate", 2_000)[0] == 800
+    assert memory_of(root, "evaluate", 2_000, candidates=12)[0] == 1_000
+
+
+def test_memory_that_no_bench_measured_is_that_of_the_last_run(root: Path) -> None:
+    assert memory_of(root, "train", 1_000_000) == (None, "")
+    note(root, "train", mib=2_900)
+    assert memory_of(root, "train", 1_000_000) == (2_900, "as in the last run")
+
+
+def test_the_memory_of_a_stage_is_that_of_all_its_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.memory.EVERY_S", 0.0)
+    hold = "import sys; held = b'x' * (64 << 20); print(); sys.stdin.read()"
+    with ExitStack() as stack:
+
+        def held() -> None:
+            process = stack.enter_context(subprocess.Popen([sys.executable, "-c", hold], stdin=PIPE, stdout=PIPE))
+            assert process.stdin
+            assert process.stdout
+            process.stdout.readline()
+            stack.callback(process.stdin.close)
+
+        held()
+        peak = Peak()
+        peak.look()
+        assert peak.mib is None, "what ran before is no part of it"
+        held()
+        held()
+        peak.look()
+    most = peak.mib
+    assert most
+    assert 128 <= most < 192
+    peak.look()
+    assert peak.mib == most
