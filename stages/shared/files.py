@@ -13,6 +13,13 @@ from typing import Any
 
 from stages.shared.errors import DataError
 
+WRITTEN_BY_HAND = 1 << 20
+STATE = 1 << 26
+"""Bytes at most of what Pointsman writes in one piece: metrics, receipts, what a stage resumes from."""
+LINE = 1 << 24
+"""Of a line of what grows: a reply of a mebibyte, escaped, fits."""
+END = 1 << 16
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -43,13 +50,48 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def read_text(path: Path, most: int = 1 << 20) -> str:
-    """A text file, of at most `most` bytes. Raises DataError for a longer one, and what `open` and decoding raise."""
+def read_bytes(path: Path, most: int = STATE) -> bytes:
+    """A file, of at most `most` bytes, whatever its size claims to be. Raises DataError for a longer one."""
     with path.open("rb") as handle:
         content = handle.read(most + 1)
     if len(content) > most:
         raise DataError(f"{path} has more than {most:,} bytes, more than such a file should; is it the right one?")
-    return content.decode("utf-8")
+    return content
+
+
+def read_text(path: Path, most: int = WRITTEN_BY_HAND) -> str:
+    """A text file, of at most `most` bytes. Raises DataError for a longer one, and what `open` and decoding raise."""
+    return read_bytes(path, most).decode("utf-8")
+
+
+def read_json(path: Path, most: int = STATE) -> Any:
+    """Raises as `read_text`, and ValueError for what is no JSON."""
+    return json.loads(read_bytes(path, most))
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file of any length, with their ends. Raises DataError for a line of more than `LINE` bytes."""
+    with path.open("rb") as handle:
+        while line := handle.readline(LINE + 1):
+            if len(line) > LINE:
+                raise DataError(f"{path} has a line of more than {LINE:,} bytes; is it the right file?")
+            yield line
+
+
+def read_rows(path: Path) -> Iterator[Any]:
+    """The JSON values in the lines of a file, but for a line that a crash cut short; none where there is no file."""
+    for line in read_lines(path) if path.exists() else ():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def read_end(path: Path) -> list[str]:
+    """The last lines of a log, of at most `END` bytes in all, without blank ones."""
+    with path.open("rb") as handle:
+        handle.seek(max(0, path.stat().st_size - END))
+        return [line for line in handle.read(END).decode("utf-8", errors="replace").splitlines() if line.strip()]
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stages.shared.errors import ConfigurationError
@@ -37,18 +37,18 @@ class Account:
 
     stage: str
     sums: dict[Scope, Sum] = field(default_factory=lambda: defaultdict(Sum))
-    _open: dict[str, tuple[list[Scope], int]] = field(default_factory=dict)
+    _open: dict[str, tuple[tuple[Scope, ...], int]] = field(default_factory=dict)
 
     def began(self, row: Row, own: bool) -> None:
         """An attempt was begun, in this stage's journal or in another's."""
-        scopes = list(self._scopes(row, own))
+        scopes = self._scopes(row, own)
         for scope in scopes:
             self.sums[scope].held += row["most"]
         self._open[row["begin"]] = scopes, row["most"]
 
     def ended(self, row: Row) -> None:
         """An attempt ended; what it cost is null where nobody knows, and then the most stays held back."""
-        scopes, most = self._open.pop(row["end"], ([], 0))
+        scopes, most = self._open.pop(row["end"], ((), 0))
         if row["cost"] is None:
             return
         for scope in scopes:
@@ -58,8 +58,11 @@ class Account:
     def shortage(self, limits: Mapping[str, int], row: Row) -> str | None:
         """Which limit (by kind of scope, picos) an attempt would break, in words; None where it fits."""
         for kind, which in self._scopes(row, own=True):
-            limit, known = limits.get(kind), self.sums[kind, which]
-            if limit is not None and known.spent + known.held + row["most"] > limit:
+            limit = limits.get(kind)
+            if limit is None:
+                continue
+            known = self.sums[kind, which]
+            if known.spent + known.held + row["most"] > limit:
                 whose = f" for {which}" if kind in ("stage", "candidate") else ""
                 given = " (or --budget)" if kind == "run" else ""
                 return (
@@ -69,12 +72,9 @@ class Account:
                 )
         return None
 
-    def _scopes(self, row: Row, own: bool) -> Iterator[Scope]:
-        yield "run", row["run"]
-        yield "day", str(row["at"] // DAY_S)
-        if own:
-            yield "stage", self.stage
-            yield "candidate", row["candidate"]
+    def _scopes(self, row: Row, own: bool) -> tuple[Scope, ...]:
+        shared = ("run", row["run"]), ("day", str(row["at"] // DAY_S))
+        return (*shared, ("stage", self.stage), ("candidate", row["candidate"])) if own else shared
 
 
 def with_given(budget: Budget) -> Budget:

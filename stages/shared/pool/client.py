@@ -6,9 +6,9 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 import random
 import time
-import uuid
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -68,7 +68,7 @@ class Line:
                 rate.answered()
 
 
-@dataclass
+@dataclass(slots=True)
 class Call:
     """One question to one candidate, on its way."""
 
@@ -76,7 +76,7 @@ class Call:
     body: bytes
     key: str
     """What is asked, digested; the same for the same question."""
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    id: str = field(default_factory=lambda: os.urandom(16).hex())
     """What the provider is told to know the call by."""
     unsure: bool = False
     """Whether it may have charged under that id for an answer that never arrived."""
@@ -105,7 +105,7 @@ class Call:
         charged = attempt.reply.prompt_tokens or attempt.reply.completion_tokens
         self.unsure = (self.unsure or not attempt.certain) and not charged
         if not self.unsure:
-            self.id = uuid.uuid4().hex
+            self.id = os.urandom(16).hex()
 
     def gave_up(self, outcome: Outcome, detail: str) -> Reply:
         """The failure that a call is which may not try again."""

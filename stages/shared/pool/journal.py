@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import orjson
 
 from stages.shared.errors import ConflictError, IntegrityError
+from stages.shared.files import LINE
 
 Row = dict[str, Any]
 CHUNK = 1 << 22
@@ -56,17 +56,17 @@ class Journal:
             ) from error
 
     def append(self, row: Row) -> None:
-        """Write one row; only while `locked` holds the folder."""
+        """Write one row; only while a `Lock` holds the folder."""
         self.catch_up()
         line = _encoded(row)
-        place, todo = self._read, memoryview(line)
-        while todo:
-            todo = todo[os.write(self._file, todo) :]
+        place, written = self._read, os.write(self._file, line)
+        while written < len(line):
+            written += os.write(self._file, line[written:])
         self._read += len(line)
         self._on_row(row, place, len(line))
 
     def catch_up(self) -> None:
-        """Hear of what others wrote; only while `locked` holds the folder."""
+        """Hear of what others wrote; only while a `Lock` holds the folder."""
         size = os.fstat(self._file).st_size
         if size == self._read:
             return
@@ -97,6 +97,8 @@ class Journal:
             place += len(part)
             *lines, rest = (rest + part).split(b"\n")
             yield from (line + b"\n" for line in lines)
+            if len(rest) > LINE:
+                raise IntegrityError(f"{self._path} has a line of more than {LINE:,} bytes; is it a ledger?")
 
     def _parse(self, line: bytes) -> Row:
         try:
@@ -116,11 +118,22 @@ def _encoded(row: Row) -> bytes:
         return json.dumps(row).encode() + b"\n"
 
 
-@contextmanager
-def locked(lock: int) -> Iterator[None]:
-    """Hold a lock file, given by its descriptor, against other processes."""
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(lock, fcntl.LOCK_UN)
+class Lock:
+    """A lock file; `with` holds it against other processes."""
+
+    __slots__ = ("_file",)
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def __enter__(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)

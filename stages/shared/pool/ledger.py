@@ -25,7 +25,7 @@ from stages.shared.params.pool import Budget
 from stages.shared.pool.account import RUN, Account, with_given
 from stages.shared.pool.attempt import Attempt
 from stages.shared.pool.candidate import Outcome, Reply
-from stages.shared.pool.journal import Journal, Row, locked
+from stages.shared.pool.journal import Journal, Lock, Row
 from stages.shared.pool.money import Tariff, dollars, picos
 
 FOLDER = "ledger"
@@ -47,7 +47,7 @@ class Place:
     """Answers from before are not used again, seconds since 1970."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Hold:
     """Money held back for one attempt, for as long as an `async with` runs; see `Ledger.attempt`."""
 
@@ -100,8 +100,8 @@ class Ledger:
         self._closing = threading.Lock()
         self.reused = self.reroutes = 0
         place.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(place.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-        with locked(self._lock):
+        self._lock = Lock(place.folder / ".lock")
+        with self._lock:
             self._path = _unfinished(place)
             self._journal: Journal | None = Journal(self._path, self._hear)
             if alone:
@@ -150,7 +150,7 @@ class Ledger:
         """An attempt is over, whose end, where one is known, is written down."""
         self._live.discard(begin)
         if settled is not None:
-            with locked(self._lock):
+            with self._lock:
                 self._open.append(settled)
             self._sync_soon()
         for future in self._waiting:
@@ -161,7 +161,7 @@ class Ledger:
     def rerouted(self, asked: str, answered: str, why: Outcome) -> None:
         """Write down that one candidate answered in place of another; what both cost is in rows of their own."""
         row = {"rerouted": asked, "to": answered, "why": why, "run": self._place.run, "at": _now()}
-        with locked(self._lock):
+        with self._lock:
             self._open.append(row)
         self._sync_soon()
 
@@ -185,14 +185,14 @@ class Ledger:
 
     def turn_page(self) -> None:
         """Let those who open this ledger from now on begin another file, where this one has grown to `PAGE` bytes."""
-        with locked(self._lock):
+        with self._lock:
             self._open.catch_up()
             if self._open.size >= PAGE:
                 self._open.append({"finished": _now()})
 
     def finish(self) -> None:
         """Write that nothing follows; see `finish_ledger`. A stage that paid for nothing leaves no journal."""
-        with locked(self._lock):
+        with self._lock:
             self._open.catch_up()
             if self._open.size:
                 self._open.append({"finished": _now()})
@@ -205,13 +205,13 @@ class Ledger:
             journal, self._journal = self._journal, None
             if journal is not None:
                 journal.close()
-                os.close(self._lock)
+                self._lock.close()
         for other in self._others.values():
             other.close()
         self._others.clear()
 
     def _reserve(self, row: Row) -> str | None:
-        with locked(self._lock):
+        with self._lock:
             shortage = self._shortage(row) if self._limits else None
             if shortage is None:
                 self._open.append(row)

@@ -260,3 +260,10 @@ async def test_a_line_that_is_no_row_is_named_and_nothing_is_called(tmp_path: Pa
     (tmp_path / "profile-s-0001.jsonl").write_text(line + "\n")
     with pytest.raises(IntegrityError, match="remove that line"):
         Ledger(place(tmp_path), Budget())
+
+
+def test_a_line_without_an_end_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "profile-s-0001.jsonl").open("wb") as handle:
+        handle.truncate((1 << 24) + 1)
+    with pytest.raises(IntegrityError, match=r"0001\.jsonl has a line of more than 16,777,216 bytes"):
+        Ledger(place(tmp_path), Budget())
