@@ -64,7 +64,7 @@ def completion(
         return again(Outcome.UNREACHABLE, detail, retry_after_s(headers), certain=status != 504)
     if status in (401, 403):
         return refusal(Outcome.UNREACHABLE, f"{detail}: refuses the key in {candidate.key_env or '(no key_env set)'}")
-    said = _fit_for_a_log(redacted(str(_error(document).get("message", "")), candidate))
+    said = fit_for_a_log(redacted(str(_error(document).get("message", "")), candidate))
     return refusal(Outcome.UNREACHABLE, f"{detail}: {said}" if said else detail)
 
 
@@ -116,10 +116,10 @@ def _served(document: Any, candidate: Candidate) -> str:
     if not isinstance(named, str) or not named or named in candidate.answers_as:
         return ""
     one, other = (_stem(name) for name in (candidate.model, named))
-    return "" if one.startswith(other) or other.startswith(one) else _fit_for_a_log(redacted(named, candidate))
+    return "" if one.startswith(other) or other.startswith(one) else fit_for_a_log(redacted(named, candidate))
 
 
-def _fit_for_a_log(text: str) -> str:
+def fit_for_a_log(text: str) -> str:
     """The beginning of what a provider says, without what a terminal would obey."""
     return "".join(character if character.isprintable() else " " for character in text[:_LONGEST_DETAIL])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from stages.shared.errors import ConfigurationError, PipelineError
 from stages.shared.finding import Finding
 from stages.shared.params import PoolParams, WorldParams
+from stages.shared.pool.attempt import fit_for_a_log
 from stages.shared.pool.candidate import Candidate
 from stages.shared.pool.endpoint import authorization, where
 from stages.shared.pool.money import tariff
@@ -26,10 +28,13 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Listing:
-    """What one endpoint said of its models; `models` is None where it keeps no list."""
+    """What one endpoint said of its models; `models` is None where it gave no list, and `why` says what it gave."""
 
     models: frozenset[str] | None
     latency_s: float
+    why: str = ""
+    proved: bool = True
+    """Whether it took the key, so far as anybody can tell."""
 
 
 def check_pool(pool: PoolParams, world: WorldParams, state: Path) -> tuple[Finding, ...]:
@@ -52,7 +57,8 @@ def key(name: str, candidate: Candidate) -> Finding:
     try:
         authorization(candidate)
     except ConfigurationError:
-        return Finding(f"${name}", "wrong", "holds no usable API key, and candidates need it", f"export {name}=…")
+        found = "holds no usable API key" if os.environ.get(name, "").strip() else "is not set"
+        return Finding(f"${name}", "wrong", f"{found}, and candidates need it", f"export {name}=…")
     return Finding(f"${name}", "good", "is set")
 
 
@@ -73,7 +79,7 @@ async def _list(wire: Wire, candidate: Candidate, patience_s: float) -> Listing 
     began = time.perf_counter()
     try:
         response = await wire.models(candidate, patience_s, LONGEST_LIST)
-        return _read(response.status, response.body or b"", candidate, time.perf_counter() - began)
+        return _read(response.status, response.body, candidate, time.perf_counter() - began)
     except ConfigurationError as error:
         return error
     except TimeoutError:
@@ -82,16 +88,29 @@ async def _list(wire: Wire, candidate: Candidate, patience_s: float) -> Listing 
         return ConfigurationError(f"{where(candidate)} does not answer ({error}); see that it is up and base_url right")
 
 
-def _read(status: int, body: bytes, candidate: Candidate, latency_s: float) -> Listing | ConfigurationError:
+def _read(status: int, body: bytes | None, candidate: Candidate, latency_s: float) -> Listing | ConfigurationError:
     place = where(candidate)
     if status in (401, 403):
         key = f"the key in {candidate.key_env}" if candidate.key_env else "a call without a key (no key_env)"
         return ConfigurationError(f"{place} refuses {key} (HTTP {status}); give a valid one")
+    if status == 402:
+        return ConfigurationError(f"{place} gives no more credit (HTTP 402); pay its provider, or leave it out")
     if 300 <= status < 400:
         return ConfigurationError(f"{place} redirects (HTTP {status}); write where to as base_url")
     if status == 429 or status >= 500:
         return ConfigurationError(f"{place} is not able to answer now (HTTP {status}); try again later")
-    return Listing(_models(body), latency_s)
+    if status >= 400:
+        return Listing(None, latency_s, f"HTTP {status} for the list of models", proved=False)
+    if body is None:
+        return Listing(None, latency_s, f"a list of models of more than {LONGEST_LIST:,} bytes")
+    models = _models(body)
+    return Listing(models, latency_s, "" if models is not None else "no list of models")
+
+
+def _some(models: frozenset[str]) -> str:
+    """The first of them; an endpoint may name them as it likes, and people read this in a terminal."""
+    first = ", ".join(fit_for_a_log(name) for name in sorted(models)[:SHOWN])
+    return f"{first}, …" if len(models) > SHOWN else first or "none"
 
 
 def _models(body: bytes) -> frozenset[str] | None:
@@ -110,13 +129,13 @@ def _judge(candidate: Candidate, answer: Listing | ConfigurationError) -> Findin
         return Finding.of(candidate.name, error)
     if isinstance(answer, ConfigurationError):
         return Finding.of(candidate.name, answer)
-    key = f", key in {candidate.key_env} accepted" if candidate.key_env else ""
+    key = f", key in {candidate.key_env} accepted" if candidate.key_env and answer.proved else ""
     price = f"{candidate.price:g} USD per 1M tokens, prompts {candidate.prompt_price:g}"
     place = f"{where(candidate)} in {1000 * answer.latency_s:.0f} ms"
     if answer.models is None:
-        return Finding(candidate.name, "note", f"{place}{key}; it lists no models, so {candidate.model} is unproved")
+        unproved = f"{place}{key}; it gives {answer.why}, so {candidate.model} is unproved"
+        return Finding(candidate.name, "note", unproved, "see that base_url is all that comes before /chat/completions")
     if candidate.model not in answer.models:
-        some = ", ".join(sorted(answer.models)[:SHOWN]) or "none"
         return Finding(candidate.name, "wrong", f"{place} has no model {candidate.model}",
-                       f"correct pool.candidates, model: it has {some}, …")  # fmt: skip
+                       f"correct pool.candidates, model: it has {_some(answer.models)}")  # fmt: skip
     return Finding(candidate.name, "good", f"{place}{key}, {candidate.model}, {price}")

@@ -93,7 +93,7 @@ async def test_a_refused_key_names_its_variable_and_never_shows_it(provider, mon
     assert KEY not in str(finding)
 
 
-@pytest.mark.parametrize(("status", "words"), [(302, "base_url"), (429, "later"), (503, "later")])
+@pytest.mark.parametrize(("status", "words"), [(302, "base_url"), (402, "pay"), (429, "later"), (503, "later")])
 async def test_other_answers_say_what_to_do(provider, status: int, words: str) -> None:
     provider[1]["status"] = status
     finding = await one(candidate(provider[0]))
@@ -106,7 +106,24 @@ async def test_an_api_that_lists_no_models_is_a_note(provider, body: object) -> 
     provider[1]["body"] = body
     finding = await one(candidate(provider[0]))
     assert finding.state == "note"
-    assert "unproved" in finding.found
+    assert "no list of models, so model-1 is unproved" in finding.found
+
+
+async def test_an_endpoint_that_knows_no_list_proves_neither_key_nor_address(provider, monkeypatch) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    provider[1]["status"] = 404
+    finding = await one(candidate(provider[0], key_env="MY_KEY"))
+    assert (finding.state, "HTTP 404" in finding.found, "accepted" in finding.found) == ("note", True, False)
+    assert "base_url" in finding.todo
+
+
+async def test_names_that_an_endpoint_gives_its_models_cannot_reach_the_terminal(provider) -> None:
+    provider[1]["body"] = {"data": [{"id": "\x1b[31mred\u202e"}, {"id": "x" * 5000}]}
+    finding = await one(candidate(provider[0]))
+    assert finding.todo.isprintable()
+    assert len(finding.todo) < 500
+    provider[1]["body"] = {"data": []}
+    assert (await one(candidate(provider[0]))).todo.endswith("it has none")
 
 
 async def test_endpoints_are_asked_in_parallel_and_none_is_waited_for_long(provider) -> None:
@@ -135,6 +152,10 @@ def test_candidates_without_their_key_are_not_asked_and_the_key_is_named_once(mo
     )
     (finding,) = check_pool(ApiPool(candidates=items), WorldParams(), tmp_path)
     assert (finding.name, finding.state, finding.todo) == ("$NO_SUCH_KEY", "wrong", "export NO_SUCH_KEY=…")
+    assert "is not set" in finding.found
+    monkeypatch.setenv("NO_SUCH_KEY", "two words")
+    (finding,) = check_pool(ApiPool(candidates=items), WorldParams(), tmp_path)
+    assert "holds no usable API key" in finding.found
 
 
 def test_a_pool_that_cannot_be_served_is_one_finding(tmp_path: Path) -> None:
