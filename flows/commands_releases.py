@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from flows.command import JsonOption, app, become_module, command, complain, console, guarded, run_module
+from stages.shared.files import read_json
 
 MODULE = "stages.publish.manage"
 Name = Annotated[str, typer.Argument(help="A channel, a digest, its first digits, or `latest`.")]
@@ -127,7 +127,7 @@ def _move(name: str, as_json: bool, *arguments: str) -> None:
             _manage(name, as_json, "--events", str(path), *arguments)
         except typer.Exit as ended:
             code = ended.exit_code
-        left = json.loads(path.read_bytes()) if path.exists() else None
+        left = read_json(path) if path.exists() else None
     if left is not None and name != "verify":
         journal.note(root, left["store"], left["events"][0], complain)
     elif left is not None and code == 0:

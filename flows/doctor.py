@@ -19,6 +19,7 @@ import psutil
 from flows import dvc
 from flows.container import Engine
 from stages.shared.entry import Workspace
+from stages.shared.files import read_text
 from stages.shared.finding import Finding, State, read_findings
 from stages.shared.params import Params, load_params
 from stages.shared.pool.reach import check_pool
@@ -99,7 +100,7 @@ def check_engine(engine: Engine, image: str | None) -> Finding:
 
 def packages(pins: Path, remedy: str) -> Finding:
     """Whether what a file pins is installed: a package that is missing is wrong, another version worth a note."""
-    wanted = dict(PINNED.findall(pins.read_text(encoding="utf-8")))
+    wanted = dict(PINNED.findall(read_text(pins)))
     installed = {name: _installed(name) for name in wanted}
     missing = [name for name, found in installed.items() if found is None]
     other = [

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stages.shared.entry import Workspace
-from stages.shared.files import write_json
+from stages.shared.files import read_json, write_json
 
 RENEWED = "profile.renewed"
 FILE = "drift.json"
@@ -45,7 +44,7 @@ def _path(root: Path) -> Path:
 
 def _read(root: Path) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads(_path(root).read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(_path(root))
     except FileNotFoundError:
         return None
     return found

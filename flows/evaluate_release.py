@@ -3,7 +3,6 @@
 Annotations are evaluated here: in the process of a served run, Prefect cannot resolve them from their text.
 """
 
-import json
 import shutil
 import sys
 from collections.abc import Mapping
@@ -27,7 +26,7 @@ from flows.stage_task import Place, deadline_in, run_command
 from stages.shared.artifacts import write_manifest
 from stages.shared.entry import REPLIES, RUNS, Workspace
 from stages.shared.errors import ConfigurationError, IntegrityError
-from stages.shared.files import atomic_folder, write_text
+from stages.shared.files import atomic_folder, read_json, read_text, write_text
 from stages.shared.params import parse_params
 
 NAME = "evaluate-release"
@@ -67,7 +66,7 @@ class Pulled:
     @property
     def metrics(self) -> dict[str, Any]:
         """What it says of itself."""
-        found: dict[str, Any] = json.loads((self.folder / METRICS).read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(self.folder / METRICS)
         return found
 
 
@@ -91,7 +90,7 @@ def evaluate_release(
     folder = lay_out(root, pulled, baselines)
     place = Place(folder, environment=_environment(root, folder), deadline=deadline_in(hours), budget=budget)
     run_command("evaluate", [sys.executable, "-m", "flows.launch", "evaluate"], place)
-    measured: dict[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    measured: dict[str, Any] = read_json(folder / METRICS)
     links = keep_reports(folder, root, f"{NAME}-{pulled.digest[:12]}")
     _publish(pulled, measured, links, baselines)
     router = {"release": pulled.metrics["methods"]["router"], "here": measured["methods"]["router"]}
@@ -134,8 +133,8 @@ def lay_out(root: Path, pulled: Pulled, baselines: bool) -> Path:
 
 def _params(root: Path, pulled: Pulled, baselines: bool) -> dict[str, Any]:
     """The checkout's, with the release's own of how its episodes go."""
-    own = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    theirs = json.loads((pulled.folder / "params.json").read_text(encoding="utf-8"))
+    own = yaml.safe_load(read_text(root / "params.yaml"))
+    theirs = read_json(pulled.folder / "params.json")
     names = [sorted(_names(params["pool"])) for params in (own, theirs)]
     if names[0] != names[1]:
         raise ConfigurationError(

@@ -13,6 +13,7 @@ from typing import Any
 from flows import dvc
 from flows.manage import manage
 from stages.shared.errors import ConfigurationError, PipelineError
+from stages.shared.files import read_bytes
 
 METRICS = "metrics/evaluate.json"
 RELEASE = "release:"
@@ -47,7 +48,7 @@ def _released(root: Path, name: str, scratch: Path) -> Path:
             f"{name!r} is neither a folder nor a git revision here, nor a release: {error}"
         ) from None
     wanted = release["files"][METRICS]["sha256"]
-    if _digest((root / METRICS).read_bytes() if (root / METRICS).is_file() else b"") == wanted:
+    if _digest(read_bytes(root / METRICS) if (root / METRICS).is_file() else b"") == wanted:
         return root
     revision = next((commit for commit in commits(root, METRICS) if _kept(root, commit) == wanted), None)
     if revision is None:

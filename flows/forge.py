@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.process import FORGE_TOKEN
 from stages.shared.errors import ConfigurationError, PipelineError, TransientError
+from stages.shared.files import read_text
 
 if TYPE_CHECKING:
     import httpx
@@ -48,7 +49,7 @@ def read_forge(root: Path) -> Forge | None:
     if not path.is_file():
         return None
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.safe_load(read_text(path))
         if isinstance(raw, dict) and raw.get("kind") in (None, "none"):
             return None
         forge = Forge.model_validate(raw)

@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 
 from stages.shared.errors import ConfigurationError
-from stages.shared.files import write_text
+from stages.shared.files import read_text, write_text
 from stages.shared.params import load_params
 
 FOLDER = Path("infra") / "profiles"
@@ -33,7 +33,7 @@ def use_profile(root: Path, name: str) -> list[str]:
     """
     source, target = profile_path(root, name), root / "params.yaml"
     load_params(source)
-    new, old = source.read_text(encoding="utf-8"), target.read_text(encoding="utf-8") if target.exists() else ""
+    new, old = read_text(source), read_text(target) if target.exists() else ""
     if new == old:
         return []
     if old:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.shared.errors import IntegrityError
+from stages.shared.files import read_json
 
 HEADINGS = ("method", "EM", "interval", "F1", "cost", "calls")
 LEGEND = (
@@ -60,7 +60,7 @@ def read_metrics(root: Path) -> dict[str, Any]:
     found = {}
     for path in sorted((root / "metrics").glob("*.json")):
         try:
-            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+            found[path.stem] = read_json(path)
         except ValueError as error:
             way_out = f"run: pointsman run --only {path.stem} --force"
             raise IntegrityError(f"{path} is not JSON: {error}; {way_out}") from error

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from stages.shared.errors import ConfigurationError
-from stages.shared.files import write_text
+from stages.shared.files import read_text, write_text
 from stages.shared.params import parse_params
 
 
@@ -46,7 +46,7 @@ def changed(text: str, settings: Mapping[str, Any], where: str) -> str:
 
 def write_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """Set parameters in a params.yaml. Raises ConfigurationError before anything is written."""
-    write_text(path, changed(path.read_text(encoding="utf-8"), settings, path.name))
+    write_text(path, changed(read_text(path), settings, path.name))
 
 
 def set_value(tree: dict[str, Any], key: str, value: Any) -> None:

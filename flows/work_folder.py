@@ -32,7 +32,7 @@ from flows.drift import RENEWED
 from flows.settings import changed, write_settings
 from stages.shared.entry import FRESH, REPLIES, RUNS, Workspace
 from stages.shared.errors import ConfigurationError, ConflictError
-from stages.shared.files import write_json
+from stages.shared.files import read_json, read_text, write_json
 
 STORE_HOME = "POINTSMAN_STORE_HOME"
 STATE = "retrain.json"
@@ -166,7 +166,7 @@ def _state(work: WorkFolder) -> dict[str, Any]:
 def _read(folder: Path, base: Base, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """The state of a ready folder of this commit with these parameters."""
     try:
-        found: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(folder / STATE)
     except FileNotFoundError:
         return None
     return found if (found["commit"], found["settings"]) == (base.commit, dict(settings)) else None
@@ -194,7 +194,7 @@ def lend(checkout: Path, root: Path) -> None:
 
     Raises ConfigurationError for a path that leads out of the repository: it would lead elsewhere from the clone.
     """
-    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    params = yaml.safe_load(read_text(root / "params.yaml"))
     for text in _texts({name: section for name, section in params.items() if name != "publish"}):
         path = Path(text)
         if not text or len(text) > LONGEST_NAME or path.is_absolute() or not (checkout / path).exists():

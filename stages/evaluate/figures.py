@@ -18,7 +18,7 @@ from stages.evaluate.frontier import NOBODY, hull
 from stages.evaluate.methods import describe
 from stages.shared.entry import INTERRUPTED
 from stages.shared.errors import ConfigurationError, IntegrityError, PipelineError
-from stages.shared.files import atomic_path, write_text
+from stages.shared.files import atomic_path, read_json, write_text
 
 VEGA_LITE = "5.21"
 PIXELS = 3.0
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def read_shown(path: Path) -> Shown:
     """Raises ConfigurationError where there is no evaluation yet, IntegrityError where the file is none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         return Shown(found["methods"], found["router"], found.get("calibration", {}))
     except FileNotFoundError as error:
         raise ConfigurationError(f"{path}: no such file; `pointsman run` makes it, --run names another run") from error

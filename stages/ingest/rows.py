@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.shared.errors import ConfigurationError, DataError
+from stages.shared.files import read_bytes
 from stages.shared.questions import Question, Split
 
 LARGEST_FILE = 512 * 2**20
@@ -64,7 +65,7 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _items(path: Path, split: Split) -> list[Any]:
-    value = _parse(path.read_bytes(), str(path))
+    value = _parse(read_bytes(path, LARGEST_FILE), str(path))
     if isinstance(value, dict):
         part = "test" if split == "test" else "dev"
         if part not in value:

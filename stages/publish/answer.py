@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -20,6 +19,7 @@ from stages.shared.episode.protocol import neutralise
 from stages.shared.episode.roster import make_roster, read_descriptors
 from stages.shared.episode.types import Episode, Generate, Generation, Roster, Tokenizer
 from stages.shared.errors import ConfigurationError
+from stages.shared.files import read_json
 from stages.shared.params import Params, parse_params
 from stages.shared.pool.candidate import Candidate, Pool, Reply
 from stages.shared.pool.ledger import Place
@@ -111,7 +111,7 @@ def rerouted(asked: Candidate, reply: Reply) -> str:
 def release_params(folder: Path) -> Params:
     """The parameters that a release was made with. Raises ConfigurationError where this version cannot read them."""
     path = folder / PARAMS
-    return parse_params(json.loads(path.read_text(encoding="utf-8")), str(path))
+    return parse_params(read_json(path), str(path))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.shared.errors import DataError
+from stages.shared.files import read_text
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -62,7 +63,7 @@ def render_card(evidence: Evidence) -> str:
     rivals = [row(name, values[AVERAGE]) for name, values in methods.items() if AVERAGE in values]
     card = ModelCard.from_template(
         data,
-        template_str=TEMPLATE.read_text(encoding="utf-8"),
+        template_str=read_text(TEMPLATE),
         title=title,
         evidence=evidence,
         sets=sets,

@@ -22,6 +22,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from stages.shared.files import read_end
+
 READY_WITHIN_S = 20.0
 STOPPED_WITHIN_S = 10.0
 TRIES = 3
@@ -133,7 +135,7 @@ def _stop(server: subprocess.Popen[bytes], ports: Mapping[str, int]) -> None:
 
 
 def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
+    return "\n".join(read_end(log)[-5:])
 
 
 def _tell(folder: Path, message: Mapping[str, str]) -> None:

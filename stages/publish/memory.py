@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from stages.publish.channels import Event, Position, read_position
 from stages.publish.store import Store
 from stages.shared.errors import IntegrityError
-from stages.shared.files import write_json
+from stages.shared.files import read_json, write_json
 
 
 class Seen(BaseModel):
@@ -54,7 +53,7 @@ class Memory:
 
     def _read(self) -> dict[str, Seen]:
         try:
-            raw = json.loads(self._path.read_text(encoding="utf-8"))["channels"]
+            raw = read_json(self._path)["channels"]
             return {channel: Seen.model_validate(value) for channel, value in raw.items()}
         except FileNotFoundError:
             return {}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from stages.shared.artifacts import write_manifest
 from stages.shared.entry import Workspace
 from stages.shared.errors import IntegrityError
-from stages.shared.files import atomic_folder, write_json
+from stages.shared.files import atomic_folder, read_json, write_json
 
 STAGE, FILE, SCHEMA = "publish", "release.json", "pointsman/receipt/1"
 
@@ -56,7 +55,7 @@ def read_receipt(workspace: Workspace) -> Receipt | None:
     """The receipt of the release published last from here; None where nothing was. Raises IntegrityError."""
     path = workspace.artifacts(STAGE) / FILE
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(path)
         smoke = Smoke(**{**found["smoke"], "gold": tuple(found["smoke"]["gold"])})
         return Receipt(**{**found, "smoke": smoke})
     except FileNotFoundError:

@@ -22,6 +22,7 @@ from typing import IO
 from stages.publish import keeper
 from stages.publish.location import Keys
 from stages.shared.errors import ConfigurationError, TransientError
+from stages.shared.files import read_json
 
 READY_WITHIN_S = keeper.TRIES * (keeper.READY_WITHIN_S + keeper.STOPPED_WITHIN_S)
 
@@ -96,7 +97,7 @@ def _keys(path: Path) -> Keys:
             json.dump({"identities": [identity]}, handle)
         part.replace(path)
     try:
-        pair = json.loads(path.read_text(encoding="utf-8"))["identities"][0]["credentials"][0]
+        pair = read_json(path)["identities"][0]["credentials"][0]
         return Keys(access=pair["accessKey"], secret=pair["secretKey"], origin=str(path))
     except (ValueError, LookupError, TypeError) as error:
         raise ConfigurationError(f"{path} holds no credentials ({error!r}); remove it, a new one is made") from error
@@ -127,7 +128,7 @@ def _url(folder: Path, log: Path, process: subprocess.Popen[bytes] | None) -> st
         if time.monotonic() > deadline or (process is not None and process.poll() is not None):
             raise TransientError(f"the embedded S3 server does not answer; see {log}, then run again")
         time.sleep(0.02)
-    said: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    said: dict[str, str] = read_json(path)
     if "error" in said:
         raise ConfigurationError(f"{said['error']}\nset publish.endpoint to use an S3 server of your own")
     return said["url"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.shared.errors import DataError
+from stages.shared.files import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
 
     path = Path(folder)
     try:
-        settings = json.loads((path / "tokenizer_config.json").read_text(encoding="utf-8"))
+        settings = read_json(path / "tokenizer_config.json")
     except (OSError, ValueError) as error:
         raise DataError(f"{path / 'tokenizer_config.json'} is not readable: {error}; {_way_out(path)}") from error
     kind = PreTrainedTokenizerFast if settings.get("tokenizer_class") in GENERIC else AutoTokenizer

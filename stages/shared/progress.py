@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from stages.shared.files import write_json
+from stages.shared.files import read_json, write_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -40,7 +39,7 @@ class Snapshot:
 def read_progress(stage: str, root: Path = Path()) -> Snapshot | None:
     """The last reading that a stage left, or None where there is none."""
     try:
-        return Snapshot(**json.loads((root / FOLDER / f"{stage}.json").read_text(encoding="utf-8")))
+        return Snapshot(**read_json(root / FOLDER / f"{stage}.json"))
     except FileNotFoundError:
         return None
 

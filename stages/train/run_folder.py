@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.shared.files import sha256, write_json
+from stages.shared.files import read_json, sha256, write_json
 from stages.shared.progress import say
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +49,7 @@ def _change(key: str, before: Any, after: Any) -> str:
 def _tell(step: str, read: Mapping[str, Any], before: Path | None) -> None:
     if before is None:
         return
-    lines = changes(json.loads(before.read_text(encoding="utf-8")), read)
+    lines = changes(read_json(before), read)
     more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     say(f"train: {step} starts anew, {before.parent.name} is left as it is; what changed since:")
     for line in lines[:SHOWN] + more:

@@ -13,6 +13,7 @@ from stages.evaluate.diff import text
 from stages.evaluate.diff.compare import Diff
 from stages.evaluate.report.transcript import pieces, visible
 from stages.evaluate.report.view import percent
+from stages.shared.files import read_text
 
 FOLDER = Path(__file__).parent
 STYLE = FOLDER.parent / "report" / "style.css"
@@ -20,7 +21,7 @@ STYLE = FOLDER.parent / "report" / "style.css"
 
 def render(diff: Diff) -> str:
     """The whole diff with every flipped question, both episodes side by side. Only its own style may act."""
-    style = STYLE.read_text(encoding="utf-8")
+    style = read_text(STYLE)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     environment = Environment(
         loader=FileSystemLoader([FOLDER, STYLE.parent]), autoescape=True, undefined=StrictUndefined,

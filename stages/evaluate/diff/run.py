@@ -15,6 +15,7 @@ import yaml
 
 from stages.shared.artifacts import verify_manifest
 from stages.shared.errors import ConfigurationError, IntegrityError
+from stages.shared.files import read_json, read_text
 
 COLUMNS = (
     "method", "pool", "dataset", "question_id", "question", "answers", "prediction", "em", "cost", "called",
@@ -115,7 +116,7 @@ def _episode(row: Mapping[str, Any]) -> Episode:
 
 def _mapping(path: Path) -> Mapping[str, Any]:
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.safe_load(read_text(path))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise IntegrityError(f"{path} is not readable YAML: {error}") from error
     if not isinstance(found, dict):
@@ -130,7 +131,7 @@ def _data(folder: Path) -> dict[str, str]:
     found = {HASH: hashes[0]} if hashes else {}
     if metrics.is_file():
         try:
-            found[COUNTS] = json.dumps(json.loads(metrics.read_text(encoding="utf-8")), sort_keys=True)
+            found[COUNTS] = json.dumps(read_json(metrics), sort_keys=True)
         except ValueError as error:
             raise IntegrityError(f"{metrics} is not JSON: {error}") from error
     return found

@@ -20,6 +20,7 @@ from stages.evaluate.metrics import AVERAGE, ROUTER, Evaluation
 from stages.evaluate.report import charts, published, view
 from stages.evaluate.report.curves import Curves, panels
 from stages.evaluate.report.reliability import reliabilities
+from stages.shared.files import read_text
 from stages.shared.params import Params
 from stages.shared.pool.candidate import Descriptor
 
@@ -115,4 +116,4 @@ def _hash(text: str) -> str:
 
 
 def _asset(name: str) -> str:
-    return (FOLDER / name).read_text(encoding="utf-8")
+    return read_text(FOLDER / name)

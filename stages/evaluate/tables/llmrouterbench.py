@@ -5,7 +5,6 @@ github.com/ynulihao/LLMRouterBench, "Result File Structure". Costs are dollars a
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from stages.evaluate.tables.table import RecordTable, Rows, split
 from stages.shared.errors import DataError
+from stages.shared.files import read_json
 
 PATTERN = "*/*/*/*.json"
 MILLION = 1e6
@@ -41,7 +41,7 @@ def read_llmrouterbench(folder: Path, seed: int) -> RecordTable:
 
 def _records(path: Path) -> list[dict[str, Any]]:
     try:
-        records: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["records"]
+        records: list[dict[str, Any]] = read_json(path, 1 << 32)["records"]
         missing = [number for number, row in enumerate(records) if not {"origin_query", "score", "cost"} <= row.keys()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no result file of LLMRouterBench: {error!r}") from error

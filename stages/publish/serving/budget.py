@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json
 import math
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from types import TracebackType
 
 from stages.publish.serving.refusal import Refusal
 from stages.shared.errors import ConfigurationError, IntegrityError
-from stages.shared.files import write_json
+from stages.shared.files import read_json, write_json
 
 
 @dataclass
@@ -106,7 +105,7 @@ class Budget:
 
     def _read(self) -> tuple[str, float]:
         try:
-            known = json.loads(self._path.read_text(encoding="utf-8"))
+            known = read_json(self._path)
             day, spent = str(known["day"]), float(known["spent_usd"])
         except FileNotFoundError:
             return "", 0.0

@@ -11,6 +11,8 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from stages.shared.files import read_text
+
 FILE = Path(__file__).with_name("page.html")
 INLINE = re.compile(r"<(style|script)>(.*?)</\1>", re.DOTALL)
 
@@ -27,7 +29,7 @@ async def page(request: Request) -> Response:
 
 @cache
 def _page() -> tuple[str, str]:
-    text = FILE.read_text(encoding="utf-8")
+    text = read_text(FILE)
     own = {kind: _hash(content) for kind, content in INLINE.findall(text)}
     rules = {
         "default-src": "'none'", "style-src": own["style"], "script-src": own["script"], "connect-src": "'self'",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.shared.episode.types import Generate, Generation
 from stages.shared.errors import ConfigurationError
+from stages.shared.files import read_json
 from stages.shared.policy import load_tokenizer
 from stages.shared.stops import StopFinder
 
@@ -117,5 +117,5 @@ def _ends(folder: Path) -> Iterator[int]:
     """Token ids that end a generation by the model's own configuration."""
     for name in ("config.json", "generation_config.json"):
         path = folder / name
-        found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+        found = read_json(path).get("eos_token_id") if path.is_file() else None
         yield from found if isinstance(found, list) else [] if found is None else [found]

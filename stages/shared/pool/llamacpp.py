@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import tempfile
 import time
@@ -11,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from stages.shared.errors import ConfigurationError, TransientError
+from stages.shared.files import read_json
 from stages.shared.params import LocalModel, LocalPool
 from stages.shared.pool.candidate import Candidate
 from stages.shared.pool.llama_server import FAILED
@@ -83,5 +83,5 @@ def _wait(process: subprocess.Popen[bytes], ready: Path, path: Path, log: Path) 
         if time.monotonic() > deadline:
             raise TransientError(f"llama.cpp did not load {path} within {START_S:.0f} s; see {log}")
         time.sleep(0.02)
-    url: str = json.loads(ready.read_text(encoding="utf-8"))["base_url"]
+    url: str = read_json(ready)["base_url"]
     return url

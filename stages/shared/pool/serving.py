@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stages.shared.errors import ConfigurationError, TransientError
-from stages.shared.files import write_json
+from stages.shared.files import read_end, read_json, write_json
 from stages.shared.params import ApiCandidate, ApiPool, Expert, LocalModel, PoolParams, SandboxPool, WorldParams
 from stages.shared.pool.candidate import Candidate
 
@@ -164,12 +163,12 @@ def _wait(server: subprocess.Popen[bytes], ready: Path, log: Path) -> str:
         if time.monotonic() > deadline:
             raise TransientError(f"the sandbox server did not listen within {START_S:.0f} s; see {log}")
         time.sleep(0.01)
-    url: str = json.loads(ready.read_text(encoding="utf-8"))["base_url"]
+    url: str = read_json(ready)["base_url"]
     return url
 
 
 def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    lines = read_end(log)
     return f"{lines[-1]} (see {log})" if lines else f"see {log}"
 
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from stages.shared.files import read_bytes
 from stages.shared.params import PoolParams, WorldParams
 from stages.shared.pool import instruction
 
@@ -24,7 +25,7 @@ def setting(pool: PoolParams, world: WorldParams) -> str:
         "world": world.model_dump(mode="json"),
         "pool": pool.model_dump(mode="json", exclude=without),
         "sampling": [limits.max_tokens, limits.temperature, limits.seed],
-        "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in _sources(pool)],
+        "code": [hashlib.sha256(read_bytes(path)).hexdigest() for path in _sources(pool)],
     }
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
 

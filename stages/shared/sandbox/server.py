@@ -20,7 +20,7 @@ from typing import Any
 from aiohttp import web
 
 from stages.shared.errors import PipelineError
-from stages.shared.files import write_json
+from stages.shared.files import read_json, write_json
 from stages.shared.params import Expert, SandboxPool, WorldParams
 from stages.shared.sandbox.experts import Simulated, check_experts, count_tokens, respond
 from stages.shared.sandbox.world import World
@@ -53,7 +53,7 @@ class Spec:
     @staticmethod
     def load(path: Path) -> Spec:
         """The inverse of `dump`, from a file. Raises pydantic's ValidationError when a section is wrong."""
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
         experts = tuple(Expert.model_validate(item) for item in raw["experts"])
         return Spec(WorldParams.model_validate(raw["world"]), experts, float(raw["time_scale"]))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from stages.shared.errors import ConfigurationError, TransientError
+from stages.shared.files import read_json
 from stages.shared.params import HubPolicy
 from stages.shared.progress import say
 
@@ -72,7 +72,7 @@ def _check(folder: Path, name: str) -> None:
 
 
 def _has_chat_template(folder: Path) -> bool:
-    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings = read_json(folder / "tokenizer_config.json")
     return bool(settings.get("chat_template")) or any(folder.glob("chat_template*"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.shared.errors import IntegrityError
+from stages.shared.files import read_json
 from stages.shared.policy import load_policy
 from stages.train.ppo.record import StepRecord
 from stages.train.ppo.resume import STEP, best_validated, whole_steps
@@ -70,7 +70,7 @@ def merged(folder: Path) -> dict[str, torch.Tensor]:
 
 def folded(weights: Mapping[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:
     """A model adapted by LoRA as one without: W + B A alpha / r (Hu et al. 2021, section 4.1), in fp32."""
-    meta = json.loads((folder / "lora_train_meta.json").read_text(encoding="utf-8"))
+    meta = read_json(folder / "lora_train_meta.json")
     found = {}
     for name, value in weights.items():
         layer = name.removesuffix(ADAPTED)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.shared.files import atomic_path
+from stages.shared.files import atomic_path, read_rows
 from stages.train.ppo.collapse import warnings
 from stages.train.ppo.record import LOGS, StepRecord
 
@@ -66,11 +65,7 @@ def read_logged(folder: Path) -> dict[int, dict[str, float]]:
     """verl's metrics by step, from the files of every attempt; of a repeated step, the last attempt's."""
     found: dict[int, dict[str, float]] = {}
     for path in sorted(folder.glob(LOGS)):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
+        for entry in read_rows(path):
             values = {column: _rounded(entry["data"][name]) for name, column in LOGGED.items() if name in entry["data"]}
             if values:
                 found[int(entry["step"])] = values

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from stages.shared.files import write_text
+from stages.shared.files import read_rows, write_text
 from stages.train.ppo.record import SAMPLES
 
 Sample = Mapping[str, Any]
@@ -46,13 +46,7 @@ told. Costs are millionths of a dollar.</p>
 
 def read_episodes(folder: Path) -> list[Sample]:
     """The samples of a run folder, in order of steps; a line that a crash cut short is left out."""
-    path, found = folder / SAMPLES, []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
+    return list(read_rows(folder / SAMPLES))
 
 
 def write_episodes(folder: Path, samples: Sequence[Sample]) -> None:

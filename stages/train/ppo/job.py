@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from stages.shared.errors import ConfigurationError
-from stages.shared.files import write_text
+from stages.shared.files import read_text, write_text
 from stages.shared.params import EpisodeParams, PoolLimits, RewardParams
 from stages.shared.pool.candidate import Candidate, Descriptor
 from stages.shared.pool.ledger import Place
@@ -50,4 +50,4 @@ class Job(BaseModel):
         path = os.environ.get(VARIABLE)
         if path is None:
             raise ConfigurationError(f"{VARIABLE} is not set: this process belongs to no training run")
-        return Job.model_validate_json(Path(path).read_text(encoding="utf-8"))
+        return Job.model_validate_json(read_text(Path(path)))

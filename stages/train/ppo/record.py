@@ -13,6 +13,7 @@ from typing import Literal
 from stages.shared.episode.normaliser import CostNormaliser
 from stages.shared.episode.reward import Reward
 from stages.shared.episode.types import Episode
+from stages.shared.files import read_rows
 
 Phase = Literal["train", "validation"]
 NOTES = "steps.jsonl"
@@ -129,10 +130,10 @@ def read_records(folder: Path) -> list[StepRecord]:
 def read_lines(path: Path) -> list[StepRecord]:
     """The records in a file, in its order; a line that a crash cut short is left out. None where there is no file."""
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for row in read_rows(path):
         try:
-            found.append(StepRecord(**json.loads(line)))
-        except (ValueError, TypeError):
+            found.append(StepRecord(**row))
+        except TypeError:
             continue
     return found
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stages.shared.artifacts import MANIFEST, verify_manifest, write_manifest
 from stages.shared.errors import IntegrityError
-from stages.shared.files import atomic_path
+from stages.shared.files import atomic_path, read_lines
 from stages.shared.progress import say
 from stages.train.ppo.record import LOGS, LOST, NOTES, SAMPLES, StepRecord, read_records
 
@@ -104,18 +104,18 @@ def _keep_lines(path: Path, step: int, lost: Path | None = None) -> None:
     """Drop the JSON lines of later steps and what a crash cut short; those of later steps are added to `lost`."""
     if not path.exists():
         return
-    kept: list[str] = []
-    dropped: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    kept: list[bytes] = []
+    dropped: list[bytes] = []
+    for line in read_lines(path):
         try:
             (kept if json.loads(line)["step"] <= step else dropped).append(line)
         except (ValueError, KeyError):
             continue
     if lost is not None and dropped:
-        with lost.open("a", encoding="utf-8") as file:
+        with lost.open("ab") as file:
             file.writelines(dropped)
     with atomic_path(path) as part:
-        part.write_text("".join(kept), encoding="utf-8")
+        part.write_bytes(b"".join(kept))
 
 
 def _remove(folder: Path) -> None:

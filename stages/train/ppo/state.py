@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.shared.files import write_json
+from stages.shared.files import read_json, write_json
 
 STATE = "driver.json"
 
@@ -28,7 +27,7 @@ def write_state(folder: Path, manager: dict[str, Any]) -> None:
 
 def read_state(folder: Path) -> dict[str, Any]:
     """Take up the random states, and return what the manager said."""
-    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    state = read_json(folder / STATE)
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
     kind, words, *rest = state["numpy"]

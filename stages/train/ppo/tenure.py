@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from stages.shared.errors import ConflictError
-from stages.shared.files import write_json
+from stages.shared.files import read_json, write_json
 from stages.shared.progress import say
 
 LOCK = "lock"
@@ -63,7 +62,7 @@ def tenure(folder: Path) -> Iterator[Tenure]:
 def is_alive(folder: Path) -> bool:
     """Whether the attempt that a run's folder tells of lives. It takes no lock: to look must stop nobody."""
     try:
-        attempt = json.loads((folder / ATTEMPT).read_text(encoding="utf-8"))
+        attempt = read_json(folder / ATTEMPT)
         return attempt["session"] is None or psutil.Process(attempt["session"]).create_time() == attempt["born"]
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
         return False
@@ -72,7 +71,7 @@ def is_alive(folder: Path) -> bool:
 def clear(folder: Path) -> None:
     """End the processes that a dead predecessor recorded, and remove Ray's folder; nothing that it did not record."""
     try:
-        attempt = json.loads((folder / ATTEMPT).read_text(encoding="utf-8"))
+        attempt = read_json(folder / ATTEMPT)
     except (FileNotFoundError, ValueError):
         return
     if attempt["session"] is not None and attempt["boot"] == psutil.boot_time():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from stages.shared.files import read_json
 from stages.train.ppo.collapse import warnings
 from stages.train.ppo.curves import read_logged
 from stages.train.ppo.episodes import Sample, as_text, read_episodes
@@ -51,7 +51,7 @@ class Run:
     @staticmethod
     def read(folder: Path) -> Run:
         """As far as it has come; what is half written is left out. `folder` has a reads.json."""
-        reads = json.loads((folder / "reads.json").read_text(encoding="utf-8"))
+        reads = read_json(folder / "reads.json")
         steps = int(reads["train.ppo.steps"])
         return Run(folder.name, steps, read_records(folder), read_logged(folder), read_episodes(folder))
 

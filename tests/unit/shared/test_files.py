@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from stages.publish.gates import load_policies
 from stages.shared.artifacts import verify_manifest
 from stages.shared.episode.roster import read_descriptors
 from stages.shared.errors import ConfigurationError, DataError, IntegrityError
-from stages.shared.files import read_text
+from stages.shared.files import END, read_end, read_json, read_lines, read_rows, read_text
 from stages.shared.params import load_params
 
 
@@ -23,6 +24,29 @@ def test_a_file_is_read_up_to_its_limit_and_not_beyond(tmp_path: Path) -> None:
     assert read_text(path, 16) == "é" * 8
     with pytest.raises(DataError, match="more than 15 bytes"):
         read_text(path, 15)
+
+
+def test_a_journal_is_read_line_by_line_without_what_a_crash_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "steps.jsonl"
+    assert list(read_rows(path)) == []
+    whole = json.dumps({"text": "é\u2028"}, ensure_ascii=False).encode()
+    path.write_bytes(b'{"step": 1}\n' + whole + b"\n" + whole[:-5])
+    assert list(read_rows(path)) == [{"step": 1}, {"text": "é\u2028"}]
+    assert b"".join(read_lines(path)) == path.read_bytes()
+
+
+@pytest.mark.parametrize("read", [read_json, lambda path: list(read_lines(path)), lambda path: list(read_rows(path))])
+def test_state_and_lines_without_an_end_are_refused(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    (tmp_path / "state").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match=r"state has .*more than [\d,]+ bytes.*right"):
+        read(tmp_path / "state")
+
+
+def test_of_a_log_the_end_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("first\n" + "x" * END + "\n\nlast words\n")
+    lines = read_end(path)
+    assert (lines[-1], "first" in lines, sum(map(len, lines)) <= END) == ("last words", False, True)
 
 
 def test_records_of_any_size_are_not_read(tmp_path: Path) -> None:
