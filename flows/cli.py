@@ -81,7 +81,7 @@ def run(
         return
     prepare(root)
     given = {"stage": only or "all", "force": force, "fresh": fresh, "budget": budget, "hours": hours}
-    _run(given, [only] if only else [item.stage for item in stages], stale)
+    _run(root, given, [only] if only else [item.stage for item in stages], stale)
     _show_metrics(root)
 
 
@@ -197,6 +197,7 @@ def _show_larger(root: Path, questions: int | None, candidates: int | None, as_j
 def _told(expected: dict[str, Expected]) -> str:
     """What a run would come to, in a sentence."""
     from flows.estimate import SIMULATED, describe, total
+
     unknown = [stage for stage, each in expected.items() if None in (each.calls, each.usd, each.seconds)]
     rest = f"; not known of {', '.join(unknown)}, without figures of an earlier run" if unknown else ""
     simulated = "; the dollars are simulated" if load_params().pool.kind in SIMULATED else ""
@@ -208,16 +209,18 @@ def _check_stage(name: str | None, known: list[str]) -> None:
         raise ConfigurationError(f"no stage is called {name!r}; there are: {', '.join(known)}")
 
 
-def _run(given: dict[str, Any], stages: list[str], stale: list[str]) -> None:
+def _run(root: Path, given: dict[str, Any], stages: list[str], stale: list[str]) -> None:
     from flows.display import make_display
-    from flows.server import starting
+    from flows.own_server import connected, server_for
 
     console.print(f"To run: {', '.join(stale)}.", highlight=False)
     with console.status("Starting Prefect ..."):
+        server = server_for(root)
         from flows.pipeline import pipeline
         from flows.reporter import watched_by
 
-    with starting(), make_display(console, stages, stale) as display, watched_by(display):
+        server.wait()
+    with make_display(console, stages, stale) as display, watched_by(display), connected(server, display.said):
         pipeline(**given)
 
 

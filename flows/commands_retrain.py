@@ -52,14 +52,17 @@ def retrain(
 
 def _run(root: Path, shown: Console, given: dict[str, Any]) -> dict[str, Any]:
     from flows.display import make_display
-    from flows.server import prepare, starting
+    from flows.own_server import connected, server_for
+    from flows.server import prepare
 
     prepare(root)
     with shown.status("Starting Prefect ..."):
+        server = server_for(root)
         from flows.reporter import watched_by
         from flows.retrain import retrain as flow
 
-    with starting(), make_display(shown, [], []) as display, watched_by(display):
+        server.wait()
+    with make_display(shown, [], []) as display, watched_by(display), connected(server, display.said):
         found: dict[str, Any] = flow(**given)
     return found
 

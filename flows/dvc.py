@@ -15,27 +15,16 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import yaml
+from configobj import ConfigObj
 
+from flows.dvc_errors import FULL, ROOM, check_kept, failure, refusal
 from flows.process import environment, lines_of, running
 from flows.reasons import reasons_of
 from stages.shared.entry import Workspace
-from stages.shared.errors import (
-    BudgetError,
-    ConfigurationError,
-    ConflictError,
-    DataError,
-    IntegrityError,
-    PipelineError,
-    TransientError,
-)
+from stages.shared.errors import BudgetError, ConfigurationError, PipelineError, TransientError
 from stages.shared.files import write_text
 
 Result = Literal["ran", "unchanged", "restored"]
-KINDS = (ConfigurationError, DataError, TransientError, BudgetError, IntegrityError, ConflictError)
-MISSING = re.compile(r"Parameters '(.+)' are missing from 'params.yaml'")
-"""DVC depends on parameters by their names, and takes no defaults."""
-BUSY = ("is busy, it is being blocked", "Unable to acquire lock")
-TAIL_LINES = 15
 WORKER = "pointsman"
 REPLAYING = "evaluate"
 """The stage that asks candidates only what no run before it asked."""
@@ -162,7 +151,9 @@ def repro(
     """
     options = [*(["--force"] if force else []), *(["--pull"] if pull else [])]
     command = [*_dvc(), "repro", "--single-item", *options, stage]
-    return _result(stage, attend(root, stage, command, extra=extra, on_line=on_line, on_tick=on_tick, tick_s=tick_s))
+    lines = attend(root, stage, command, extra=extra, on_line=on_line, on_tick=on_tick, tick_s=tick_s)
+    check_kept(stage, lines)
+    return _result(stage, lines)
 
 
 def attend(
@@ -188,7 +179,7 @@ def attend(
         process.wait()
     on_tick()
     if process.returncode:
-        raise _failure(workspace, stage, lines)
+        raise failure(workspace, stage, lines)
     return lines
 
 
@@ -198,7 +189,7 @@ def call(root: Path, *arguments: str) -> str:
         [*_dvc(), *arguments], cwd=root, env=environment(), capture_output=True, text=True, check=False
     )
     if done.returncode:
-        _refuse(done.stderr)
+        raise refusal(root, arguments, done)
     return done.stdout
 
 
@@ -206,17 +197,18 @@ def share(root: Path, clone: Path) -> bool:
     """Let a clone use a repository's cache and remotes; whether one of those is the default.
 
     DVC keeps both in `.dvc/config` and `.dvc/config.local`, relative to the file, and the second is not for git: it is
-    copied, and what lies on this machine is written into it as absolute paths.
+    copied, and what lies on this machine is written into it as absolute paths: here, since `dvc config` takes a second.
     """
     found = call(root, "config", "--list").splitlines()
-    local = root / ".dvc" / "config.local"
+    local, own = (place / ".dvc" / "config.local" for place in (root, clone))
     if local.is_file():
-        shutil.copy(local, clone / ".dvc" / local.name)
+        shutil.copy(local, own)
     caches = [line.removeprefix("cache.dir=") for line in found if line.startswith("cache.dir=")]
-    call(clone, "config", "--local", "cache.dir", caches[-1] if caches else str(root / ".dvc" / "cache"))
-    for line in found:
-        if match := LOCAL_REMOTE.fullmatch(line):
-            call(clone, "remote", "modify", "--local", match[1], "url", match[2])
+    config = ConfigObj(str(own), encoding="utf-8")
+    config.setdefault("cache", {})["dir"] = caches[-1] if caches else str(root / ".dvc" / "cache")
+    for match in filter(None, map(LOCAL_REMOTE.fullmatch, found)):
+        config.setdefault(f'remote "{match[1]}"', {})["url"] = match[2]
+    config.write()
     return any(line.startswith("core.remote=") for line in found)
 
 
@@ -226,14 +218,14 @@ def restore(root: Path, *, pull: bool) -> None:
     Raises TransientError when the remote does not give them.
     """
     if pull:
-        _transfer(root, "pull", "--allow-missing", "--force", "--quiet")
+        _transfer(root, "pull", "--allow-missing", "--force")
     else:
-        call(root, "checkout", "--allow-missing", "--force", "--quiet")
+        call(root, "checkout", "--allow-missing", "--force")
 
 
 def push(root: Path) -> None:
     """Copy what dvc.lock and the run cache name to DVC's remote. Raises TransientError when that fails."""
-    _transfer(root, "push", "--run-cache", "--quiet")
+    _transfer(root, "push", "--run-cache")
 
 
 def git(root: Path, *arguments: str) -> str | None:
@@ -250,7 +242,10 @@ def git_or_raise(root: Path, *arguments: str, extra: Mapping[str, str] = Mapping
         check=False,
     )  # fmt: skip
     if done.returncode:
-        raise PipelineError(CREDENTIALS.sub(r"\1", done.stderr.strip() or done.stdout.strip()))
+        said = CREDENTIALS.sub(r"\1", done.stderr.strip() or done.stdout.strip())
+        if any(mark in said for mark in FULL):
+            raise BudgetError(f"no disk space left for git; {ROOM}\n{said}")
+        raise PipelineError(said)
     return done.stdout
 
 
@@ -267,24 +262,14 @@ def export_run(root: Path, revision: str, folder: Path) -> None:
             write_text(folder / name, shown.stdout)
     out = folder / "artifacts" / "evaluate"
     out.parent.mkdir(parents=True)
-    get = [*_dvc(), "get", "--quiet", "--rev", revision, "--out", str(out), str(root), "artifacts/evaluate"]
+    get = [*_dvc(), "get", "--rev", revision, "--out", str(out), str(root), "artifacts/evaluate"]
     done = subprocess.run(get, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
-        said = done.stderr.strip().removeprefix("ERROR: ")
+        said = " ".join(line[7:] for line in done.stderr.splitlines() if line.startswith("ERROR: "))
         raise ConfigurationError(
             f"{revision}: its evaluation is not to be had ({said}); it needs a committed dvc.lock, and artifacts in "
             "DVC's cache: check the revision out elsewhere, run `pointsman run` there, and give that folder"
         )
-
-
-def left_error(workspace: Workspace, name: str) -> PipelineError | None:
-    """What a stage, or a command of one, said that was wrong when it failed; None where it said nothing."""
-    try:
-        left = json.loads(workspace.errors(name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    kind = next((kind for kind in KINDS if kind.kind == left["kind"]), PipelineError)
-    return kind(f"{name}: {left['message']}")
 
 
 def _dvc() -> list[str]:
@@ -315,14 +300,6 @@ def _transfer(root: Path, *arguments: str) -> None:
         raise TransientError(f"`dvc {arguments[0]}` failed; is DVC's remote there? Try again.\n{error}") from error
 
 
-def _refuse(output: str) -> None:
-    said = "\n".join(line for line in output.splitlines() if line.strip())
-    if any(mark in said for mark in BUSY):
-        raise ConflictError(f"another DVC command is at work in this repository; wait for it and try again\n{said}")
-    lock = "; take dvc.lock back with `git checkout dvc.lock`, or remove it: what DVC has cached is restored, not run"
-    raise ConfigurationError(f"DVC refuses this repository{lock if 'dvc.lock' in said else ''}:\n{said}")
-
-
 @contextmanager
 def work_off(root: Path, extra: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
     """The worker of DVC's queue, in the foreground: one experiment at a time, until none is left or the block ends.
@@ -332,19 +309,6 @@ def work_off(root: Path, extra: Mapping[str, str]) -> Iterator[subprocess.Popen[
     """
     with running([*_dvc(), "exp", "queue-worker", f"{WORKER}@localhost"], root, extra) as process:
         yield process
-
-
-def _failure(workspace: Workspace, stage: str, lines: Sequence[str]) -> PipelineError:
-    said = "\n".join(lines)
-    if any(mark in said for mark in BUSY):
-        return ConflictError(f"{stage}: another run holds this stage; wait for it to end and try again")
-    if missing := MISSING.search(said):
-        return ConfigurationError(
-            f"params.yaml lacks {missing[1]}, which {stage} depends on: add it; infra/profiles shows every parameter, "
-            "and `pointsman use NAME` writes a whole set"
-        )
-    tail = "\n".join(f"  {line}" for line in lines[-TAIL_LINES:])
-    return left_error(workspace, stage) or PipelineError(f"{stage} stopped without saying why; its last lines:\n{tail}")
 
 
 def _result(stage: str, lines: Sequence[str]) -> Result:

@@ -57,15 +57,17 @@ def queue(root: Path) -> dict[str, str]:
     return dict(ROW.findall(dvc.call(root, "queue", "status")))
 
 
-def refuse_others(root: Path, own: Collection[str]) -> None:
-    """Raise ConflictError when a worker is at work, or somebody else's experiments wait for one."""
+def refuse_others(root: Path, own: Collection[str]) -> dict[str, str]:
+    """Raise ConflictError when a worker is at work, or somebody else's experiments wait for one; else as `queue`."""
     status = dvc.call(root, "queue", "status")
     workers = WORKERS.search(status)
     if workers and any(int(count) for count in workers.groups()):
         raise ConflictError(f"DVC's queue is being worked off already; {WAY_OUT}")
-    others = [name for name, state in ROW.findall(status) if state == "Queued" and name not in own]
+    states = dict(ROW.findall(status))
+    others = [name for name, state in states.items() if state == "Queued" and name not in own]
     if others:
         raise ConflictError(f"DVC's queue holds other experiments, which would run too: {', '.join(others)}; {WAY_OUT}")
+    return states
 
 
 def enqueue(root: Path, name: str, settings: Mapping[str, str], target: str) -> None:
@@ -83,9 +85,9 @@ def withdraw(root: Path, names: Collection[str]) -> None:
         dvc.call(root, "queue", "remove", *waiting)
 
 
-def forget(root: Path, names: Collection[str]) -> None:
-    """Take these out of the queue, whatever became of them; what they committed stays."""
-    found = {name: state for name, state in queue(root).items() if name in names}
+def forget(root: Path, names: Collection[str], states: Mapping[str, str]) -> None:
+    """Take these out of the queue, whose states are given, whatever became of them; what they committed stays."""
+    found = {name: state for name, state in states.items() if name in names}
     running = [name for name, state in found.items() if state == "Running"]
     if running:
         dvc.call(root, "queue", "kill", *running)

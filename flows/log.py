@@ -14,6 +14,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectHTTPStatusError
 
+from flows.server import is_there
 from stages.shared.errors import PipelineError
 from stages.shared.processes import die_with_parent
 from stages.shared.progress import Snapshot
@@ -60,6 +61,9 @@ class StageProgress:
         if snapshot is None or not snapshot.total or time.monotonic() < self._due:
             return
         self._due = time.monotonic() + ARTIFACT_EVERY_S
+        url = os.environ.get("PREFECT_API_URL")
+        if url and not is_there(url):
+            return  # Prefect's client would try for a minute, and the stage's lines wait so long
         share = min(100.0, 100.0 * snapshot.done / snapshot.total)
         self._tell(share, str(snapshot))
 

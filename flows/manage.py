@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import dvc
+from flows.dvc_errors import left_error
 from stages.shared.entry import Workspace
 from stages.shared.errors import PipelineError
 
@@ -24,5 +25,5 @@ def manage(root: Path, command: str, name: str, *options: str, by: str | None = 
     line = [sys.executable, "-m", MODULE, command, "--json", *options, "--", name]
     done = subprocess.run(line, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode and not (may_fail and done.stdout):
-        raise dvc.left_error(Workspace(root), command) or PipelineError(done.stderr.strip())
+        raise left_error(Workspace(root), command) or PipelineError(done.stderr.strip())
     return json.loads(done.stdout)

@@ -14,6 +14,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows import dvc
+from flows.disk import full_disk_told
 from flows.limits import Hours, Usd
 from flows.log import begin_run
 from flows.report import Outcome, read_metrics, summary
@@ -89,7 +90,8 @@ def pipeline(
     if fresh:
         place = replace(place, environment={FRESH: str(time.time())}, forced=(dvc.REPLAYING,))
     try:
-        run_stages(outcomes, place, force=force)
+        with full_disk_told(root):
+            run_stages(outcomes, place, force=force)
     except PipelineError as error:
         _publish_summary(root, outcomes, error)
         raise

@@ -3,6 +3,7 @@
 Annotations are evaluated here: in the process of a served run, Prefect cannot resolve them from their text.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from prefect.runtime import flow_run
 
 from flows import dvc
 from flows.base import Base, find_base
+from flows.disk import full_disk_told
 from flows.drift import with_mark
 from flows.forge import FILE, read_forge
 from flows.limits import Hours, Usd
@@ -96,7 +98,7 @@ def retrain(
     checkout, attempt = dvc.find_root(Path.cwd()), Attempt(budget=budget, deadline=deadline_in(hours))
     lend_secrets(checkout)
     try:
-        with sole(checkout, flow_run.name or NAME):
+        with full_disk_told(checkout), sole(checkout, flow_run.name or NAME):
             found = _retrain(checkout, find_base(checkout, base), with_mark(checkout, settings or {}), folder, attempt)
             return _close(attempt, found, keep)
     except PipelineError as error:
@@ -159,7 +161,8 @@ def _leave(attempt: Attempt, error: PipelineError) -> None:
     notes = []
     if attempt.work is not None:
         left = {"kind": error.kind, "message": str(error), "retryable": error.retryable}
-        write_json(Workspace(attempt.work.root).errors(NAME), left)
+        with suppress(OSError):  # of a full disk, which the error says
+            write_json(Workspace(attempt.work.root).errors(NAME), left)
         _say(f"The work folder is kept: {attempt.work.folder}")
         notes = [f"Its work folder is kept: `{attempt.work.folder}`."]
     in_stage = any(outcome.result == "failed" for outcome in attempt.outcomes)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from stages.shared.errors import ConfigurationError, TransientError
+from stages.shared.errors import ConfigurationError
 
 HOST = "127.0.0.1"
 START_SECONDS = 120
+STOP_SECONDS = {signal.SIGTERM: 5.0, signal.SIGKILL: 5.0}
 SETTINGS = {
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(START_SECONDS),
@@ -27,9 +27,8 @@ SETTINGS = {
 def prepare(root: Path, *, quiet: bool = True) -> None:
     """Point Prefect at this repository's own state, and at the server of `pointsman up` where one runs.
 
-    What the user has set in the environment stands. Without PREFECT_API_URL and without a running server, Prefect
-    starts one of its own for as long as the flow runs. `quiet` keeps its log off the terminal. Call it before Prefect
-    is imported.
+    What the user has set in the environment stands. Where no server is found, `flows.own_server` starts one for as long
+    as a flow runs. `quiet` keeps its log off the terminal. Call it before Prefect is imported.
     """
     _home(root).mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("PREFECT_HOME", str(_home(root)))
@@ -39,19 +38,6 @@ def prepare(root: Path, *, quiet: bool = True) -> None:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     if "PREFECT_API_URL" not in os.environ and (url := running_url(root)):
         os.environ["PREFECT_API_URL"] = url
-
-
-@contextmanager
-def starting() -> Iterator[None]:
-    """Let a flow that runs inside say plainly when Prefect's own server did not come up. Raises TransientError then."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "Prefect API server" not in str(error):
-            raise
-        raise TransientError(
-            f"Prefect's own server did not start; is the machine very busy? Try again. ({error})"
-        ) from error
 
 
 def _home(root: Path) -> Path:
@@ -77,6 +63,17 @@ def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=1) as response:
             return bool(response.status == 200)
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
+
+
+def is_there(url: str) -> bool:
+    """Whether something answers, if only to refuse: a server of another kind may have no page of its health."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=1):
+            return True
+    except urllib.error.HTTPError:
+        return True
     except (urllib.error.URLError, TimeoutError, ConnectionError):
         return False
 

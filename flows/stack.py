@@ -23,13 +23,14 @@ from flows.reports import REPORTS_URL, reports_folder
 from flows.server import HOST, START_SECONDS, answers, refuse_taken, url_file
 from stages.shared.errors import TransientError
 from stages.shared.files import write_text
-from stages.shared.processes import die_with_parent, end_all, is_alive
+from stages.shared.processes import die_with_parent, end, end_all, is_alive
 
 MARK = "POINTSMAN_UP"
 SERVER = "server"
 STOP_SECONDS = {signal.SIGTERM: 20.0, signal.SIGKILL: 5.0}
 MOST_STARTS = 5
-"""Of one process, before `up` gives up."""
+"""Of one process that never stood for STEADY_S, before `up` gives up."""
+STEADY_S = 20.0
 
 
 @dataclass
@@ -40,6 +41,8 @@ class Part:
     command: list[str]
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
+    since: float = 0.0
+    """When it was started last, by the monotonic clock."""
 
 
 @dataclass
@@ -76,7 +79,7 @@ class Stack:
                 part.command, cwd=self.root, env=environment() | marks, stdin=subprocess.DEVNULL, stdout=out,
                 stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=die_with_parent,
             )  # fmt: skip
-        part.starts += 1
+        part.starts, part.since = part.starts + 1, time.monotonic()
         if part not in self.parts:
             self.parts.append(part)
 
@@ -104,12 +107,22 @@ class Stack:
             time.sleep(0.5)
 
     def _again(self, part: Part, restarted: Callable[[Part], None]) -> None:
+        """What it left goes first: a killed server's child holds the port, a killed worker's run the retrain's lock."""
+        assert part.process is not None
+        if time.monotonic() - part.since > STEADY_S:
+            part.starts = 0
+        end(part.process, STOP_SECONDS)
         if part.starts >= MOST_STARTS:
             raise TransientError(f"{part.name} ended {part.starts} times; see .pointsman/logs/{part.name}.log")
         self.say(f"{part.name} ended; starting it again")
         self.start(part)
         if part is self.parts[0]:
-            self.wait_for_server()
+            try:
+                self.wait_for_server()
+            except TransientError:
+                if part.process.poll() is None:
+                    raise
+                return  # it ended while it started, which the watch sees
         restarted(part)
 
 

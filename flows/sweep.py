@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from flows import dvc, experiments
+from flows.dvc_errors import TAIL_LINES
 from flows.evaluations import pooled
 from flows.settings import set_value
 from stages.shared.entry import REPLIES, RUNS, Workspace
@@ -28,7 +29,7 @@ METRICS = "metrics/evaluate.json"
 SEED = "train.seed"
 TICK_S = 1.0
 LOOK_S = 5.0
-"""Between two looks at DVC's queue, each of which takes a second of work."""
+"""Between two looks at DVC's queue for what failed, each of which takes two seconds."""
 
 
 @dataclass(frozen=True)
@@ -116,15 +117,14 @@ def run_sweep(sweep: Sweep, show: Callable[[str], None], tell: Callable[[str], N
     if not todo:
         return {}
     root, names = sweep.root, [point.name for point in todo]
-    experiments.refuse_others(root, names)
-    experiments.forget(root, names)
+    experiments.forget(root, names, experiments.refuse_others(root, names))
     try:
         for number, point in enumerate(todo, 1):
             show(f"queueing {number} of {len(todo)}: {point}")
             experiments.enqueue(root, point.name, dict(point.settings), sweep.target)
         return _work_off(sweep, todo, show, tell)
     finally:
-        experiments.forget(root, names)
+        experiments.forget(root, names, experiments.queue(root))
 
 
 def _work_off(
@@ -137,15 +137,16 @@ def _work_off(
     with dvc.work_off(sweep.root, kept) as worker:
         try:
             for line in dvc.lines_of(worker, TICK_S):
-                tail = [*tail[-dvc.TAIL_LINES :], *([line] if line else [])]
-                if time.monotonic() >= look_at:
+                tail = [*tail[-TAIL_LINES :], *([line] if line else [])]
+                if time.monotonic() >= look_at or not _missing(sweep, left):
                     _settle(sweep, left, failed, tell)
                     look_at = time.monotonic() + LOOK_S
                 if not left:
                     return failed
                 show(f"{len(sweep.points) - len(left)} of {len(sweep.points)} ended; {_now(sweep.root)}")
         finally:
-            experiments.withdraw(sweep.root, [point.name for point in left])
+            if left:
+                experiments.withdraw(sweep.root, [point.name for point in left])
     _settle(sweep, left, failed, tell)
     if left:
         raise PipelineError("DVC's queue worker ended before its work; its last lines:\n" + "\n".join(tail))
@@ -154,10 +155,10 @@ def _work_off(
 
 def _settle(sweep: Sweep, left: list[Point], failed: dict[Point, str], tell: Callable[[str], None]) -> None:
     """Take the points that ended out of `left`."""
-    done = experiments.finished(sweep.root, sweep.commit)
-    states = experiments.queue(sweep.root)
+    missing = _missing(sweep, left)
+    states = experiments.queue(sweep.root) if missing else {}
     for point in list(left):
-        if point.name in done:
+        if point not in missing:
             tell(f"{point}: done")
         elif states.get(point.name) == "Failed":
             failed[point] = experiments.last_words(sweep.root, point.name)
@@ -165,6 +166,12 @@ def _settle(sweep: Sweep, left: list[Point], failed: dict[Point, str], tell: Cal
         else:
             continue
         left.remove(point)
+
+
+def _missing(sweep: Sweep, points: Sequence[Point]) -> list[Point]:
+    """Those that have not ended well; git knows, in a moment, whereas DVC's queue takes seconds to say."""
+    done = experiments.finished(sweep.root, sweep.commit)
+    return [point for point in points if point.name not in done]
 
 
 def _now(root: Path) -> str:

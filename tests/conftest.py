@@ -1,7 +1,9 @@
 """What every test may rely on."""
 
 import os
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -14,3 +16,14 @@ def _environment_as_found() -> Iterator[None]:
     for name in set(os.environ) - set(found):
         del os.environ[name]
     os.environ.update(found)
+
+
+def two_ports() -> int:
+    """The first of two free ports in a row."""
+    while True:
+        with socket.socket() as probe, socket.socket() as after:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+            with suppress(OSError, OverflowError):
+                after.bind(("127.0.0.1", port + 1))
+                return port

@@ -5,6 +5,9 @@ machine that goes down does, otherwise one of them alone, the run itself among t
 calm one, file by file; then another is begun from nothing, until so many kills are made. Ends at the first difference,
 and at a process that outlives its run. All moments and victims follow from a seed; what they hit does not.
 
+`--at publish,ingest:end` aims: each kill comes at a random moment of one of these stages' work, or of their ends, when
+the stage itself is over and DVC keeps what it made.
+
 Run by hand as `python tests/bench/kills.py --kills 100` (half an hour and more; `make bench` leaves it out unless
 POINTSMAN_BENCH_KILLS says how many); writes metrics/bench/kills.json.
 """
@@ -24,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +48,11 @@ MARK = "POINTSMAN_KILLS_BENCH"
 SOONEST_S, LATEST_S = 0.5, 45.0
 WHOLE = 0.7
 """Share of kills that take everything."""
+END = ":end"
+END_S = 3.0
+"""A kill at a stage's end comes within so many seconds of it."""
+MOST_A_ROUND = 10
+"""Kills of one run, where they are aimed: an end passes by once."""
 PATIENCE_S = 600.0
 LINGER_S = 20.0
 CLOCKED = {"README.md", "metrics/train.json", "provenance.json", "sbom.cdx.json"}
@@ -58,6 +67,10 @@ class Bench:
 
     rng: random.Random
     most: int
+    aims: tuple[str, ...] = ()
+    """Stages, or their ends; nothing: any moment."""
+    spans: dict[str, float] = field(default_factory=dict)
+    """Seconds that the calm run's stages took."""
     hit: Counter[str] = field(default_factory=Counter)
     """Kills by the stage that was under way."""
     alone: int = 0
@@ -76,16 +89,33 @@ class Bench:
 
     def round(self, root: Path, mark: str) -> None:
         """One whole run, killed until it ends or the kills are used up; after that it is left alone."""
+        before = self.kills
         while True:
             began, process = time.monotonic(), start(root, mark)
-            if self.kills < self.most and not ended(process, self.wait_s()):
-                self.hit[under_way(root)] += 1
+            may = self.kills < self.most and not (self.aims and self.kills - before >= MOST_A_ROUND)
+            if may and (place := self.reach(root, process, mark)):
+                self.hit[place] += 1
                 self.kill(process, mark)
             code = finish(process, mark)
             seconds = time.monotonic() - began
             print(f"{self.kills} kills, {under_way(root)}: exit {code} after {seconds:.0f} s", flush=True)
             if code == 0:
                 return
+
+    def reach(self, root: Path, process: subprocess.Popen[bytes], mark: str) -> str:
+        """Wait for the moment of a kill; what is under way then, "" where the run has ended before."""
+        if not self.aims:
+            return "" if ended(process, self.wait_s()) else under_way(root)
+        ahead = [aim for aim in self.aims if STAGES.index(aim.removesuffix(END)) >= STAGES.index(under_way(root))]
+        if not ahead:
+            return ""
+        aim, share = self.rng.choice(ahead), self.rng.random()
+        stage = aim.removesuffix(END)
+        begun = wait_for(process, lambda: works_at(stage, mark))
+        if aim == stage:
+            return aim if begun and not ended(process, share * self.spans[stage]) and under_way(root) == stage else ""
+        over = begun and wait_for(process, lambda: not works_at(stage, mark))
+        return aim if over and not ended(process, share * END_S) else ""
 
     def kill(self, process: subprocess.Popen[bytes], mark: str) -> None:
         """Everything, or one process of it."""
@@ -114,6 +144,24 @@ def ended(process: subprocess.Popen[bytes], within_s: float) -> bool:
     with suppress(subprocess.TimeoutExpired):
         process.wait(within_s)
     return process.poll() is not None
+
+
+def wait_for(process: subprocess.Popen[bytes], holds: Callable[[], bool]) -> bool:
+    """Whether it comes to hold while the run goes on."""
+    while process.poll() is None:
+        if holds():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def works_at(stage: str, mark: str) -> bool:
+    """Whether a run's stage is at work, beside DVC."""
+    for member in members(mark):
+        with suppress(psutil.Error):
+            if f"stages.{stage}" in member.cmdline():
+                return True
+    return False
 
 
 def finish(process: subprocess.Popen[bytes], mark: str) -> int:
@@ -182,15 +230,20 @@ def trained(calm: Path, place: Path) -> Path:
     return place
 
 
-def play(place: Path, most: int, seed: int, late: bool) -> Bench:
+def spans(root: Path) -> dict[str, float]:
+    """Seconds that each stage took in a run, DVC's part of it included."""
+    return {stage: json.loads((root / f".pointsman/took/{stage}.json").read_text())["seconds"] for stage in STAGES}
+
+
+def play(place: Path, most: int, seed: int, late: bool, aims: tuple[str, ...] = ()) -> Bench:
     """The calm run, then runs under fire. Raises AssertionError at the first difference."""
     calm = place / "calm"
     if under_way(calm) != "none":
         checkout(calm)
         assert finish(start(calm, "calm"), "calm") == 0, (place / "calm.log").read_text(errors="replace")[-3000:]
-    expected, bench = hashes(calm), Bench(random.Random(seed), most)
+    expected, bench = hashes(calm), Bench(random.Random(seed), most, aims, spans(calm) if aims else {})
     while bench.kills < most:
-        name = f"{'late' if late else 'round'}-{bench.whole + 1}"
+        name = f"{'late' if late else 'aimed' if aims else 'round'}-{bench.whole + 1}"
         root = trained(calm, place / name) if late else checkout(place / name)
         bench.round(root, root.name)
         found = hashes(root)
@@ -207,18 +260,24 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="keep everything here, and use the calm run that is there")
     parser.add_argument("--late", action="store_true", help="kill from the evaluation on")
+    parser.add_argument("--at", default="", help=f"stages to aim at, STAGE or STAGE{END}, separated by commas")
     given = parser.parse_args()
+    aims = tuple(filter(None, given.at.split(",")))
+    if wrong := [aim for aim in aims if aim.removesuffix(END) not in STAGES]:
+        parser.error(f"--at {wrong[0]}: the stages are {', '.join(STAGES)}")
     if not given.kills:
         print("kills: skipped; say how many with --kills or POINTSMAN_BENCH_KILLS")
         return
     with tempfile.TemporaryDirectory() as folder:
-        bench = play(given.folder or Path(folder), given.kills, given.seed, given.late)
+        bench = play(given.folder or Path(folder), given.kills, given.seed, given.late, aims)
+    aimed = f" at {given.at.replace(',', ' and ')}" * bool(aims)
     what = "runs of smoke, from the evaluation on," if given.late else "whole runs of smoke"
     row = {
-        "name": f"kills, {what} that ended in the calm one's hashes after {bench.kills} SIGKILLs",
+        "name": f"kills, {what} that ended in the calm one's hashes after {bench.kills} SIGKILLs{aimed}",
         "ours": bench.whole, "against": "runs", "theirs": bench.whole, "limit": 1.0, "ratio": 1.0, "unit": "runs",
         "runs": bench.whole,
-        "command": f"python tests/bench/kills.py --kills {given.kills} --seed {given.seed}" + " --late" * given.late,
+        "command": f"python tests/bench/kills.py --kills {given.kills} --seed {given.seed}" + " --late" * given.late
+        + f" --at {given.at}" * bool(aims),
         "kills": bench.kills, "kills_of_one_process": bench.alone, "kills_by_stage": dict(sorted(bench.hit.items())),
     }  # fmt: skip
     print(json.dumps(row, indent=2))

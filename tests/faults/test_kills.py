@@ -2,7 +2,8 @@
 
 The profile `smoke`, all five real stages, `pointsman up`. Once undisturbed; then once for each of the worker, the
 stage's own process and Prefect's server, which is killed in every stage in turn and the run retried, until the branch
-is there. Each must come to the same hashes as the undisturbed one, with no call settled twice, and leave no process.
+is there; and once for each disk that can be full. Each must come to the same hashes as the undisturbed one, with no
+call settled twice, and leave no process.
 
 Minutes each: `make test-faults`, or POINTSMAN_TEST_FAULTS=1.
 """
@@ -13,7 +14,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +21,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,18 @@ import yaml
 from flows.process import environment
 from flows.stack import belonging
 from stages.shared.files import sha256
+from tests.conftest import two_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("flows", "stages", "infra", "dvc.yaml", "pyproject.toml", ".dvc/config", ".dvcignore", ".gitignore")
 SERVER = ["server", "prefect.server.api.server:create_app"]
 STAGES = ("ingest", "profile", "train", "evaluate", "publish")
 COMPARED = ("artifacts/ingest", "artifacts/profile", "artifacts/train/policy", "artifacts/evaluate")
+CLOCKED = {"README.md", "metrics/train.json", "provenance.json", "sbom.cdx.json"}
+"""Files of a release that say how long the training took, or when, or from which commit."""
+SMALL = {".pointsman/small": "8m", ".dvc/cache": "600k", "store": "200k"}
+"""Folders of the checkout that are small disks of their own: of work, of DVC's cache, of releases."""
+REJECTING = "#!/bin/sh\necho 'retrains are closed today' >&2\nexit 1\n"
 CRON = {"cron": "* * * * *", "timezone": "Pacific/Kiritimati"}
 """Every minute; fourteen hours from UTC, so that the day is another."""
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -63,7 +70,7 @@ class Checkout:
             self.git("config", key, value)
         self.git("add", "-A")
         self.git("commit", "-qm", "A pipeline")
-        self.port = free_port()
+        self.port = two_ports()
         self.url = f"http://127.0.0.1:{self.port}/api"
         self.env = environment() | {"PYTHONPATH": str(root), "COLUMNS": "200"}
         self.env.pop("PREFECT_API_URL", None)
@@ -78,11 +85,15 @@ class Checkout:
 
     def up(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "flows.cli", "up", "--port", str(self.port)]
-        log = (self.root / "up.log").open("a")
+        log = (self.root / "up.log").open("w")
         process = subprocess.Popen(command, cwd=self.root, env=self.env, stdout=log, stderr=log, text=True)
-        until(lambda: "Ctrl-C, or" in (self.root / "up.log").read_text() or process.poll() is not None, 180)
-        assert process.poll() is None, (self.root / "up.log").read_text()
+        until(lambda: "Ctrl-C, or" in self.log("up.log") or process.poll() is not None, 180)
+        assert process.poll() is None, self.log("up.log")
         return process
+
+    def log(self, name: str) -> str:
+        """The end of a log."""
+        return (self.root / name).read_text()[-6000:]
 
     def call(self, path: str, body: Any = None, method: str | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -105,14 +116,25 @@ class Checkout:
     def state(self, run: str) -> str:
         return next((found["state_type"] for found in self.runs() if found["id"] == run), "")
 
+    def message(self, run: str) -> str:
+        """What the run's state says."""
+        return next((str(found["state"]["message"]) for found in self.runs() if found["id"] == run), "")
+
     def schedule(self) -> str:
         """Let a schedule start a retrain, and switch it off once it has; the run's id."""
         deployment = self.call("/deployments/name/retrain/retrain")["id"]
+        before = {run["id"] for run in self.runs()}
         (made,) = self.call(f"/deployments/{deployment}/schedules", [{"active": True, "schedule": CRON}])
-        until(lambda: any(run["state_type"] == "RUNNING" for run in self.runs()), 180)
-        (run,) = [run["id"] for run in self.runs() if run["state_type"] == "RUNNING"]
+
+        def begun() -> list[str]:
+            """Runs of the schedule that are at work, or have been."""
+            states = ("RUNNING", *ENDED)
+            return [run["id"] for run in self.runs() if run["id"] not in before and run["state_type"] in states]
+
+        until(lambda: bool(begun()), 180)
+        (run,) = begun()
         self.call(f"/deployments/{deployment}/schedules/{made['id']}", method="DELETE")
-        return str(run)
+        return run
 
     def ask(self, **parameters: Any) -> str:
         """Start a retrain; the run's id."""
@@ -129,8 +151,10 @@ class Checkout:
         """Processes of this checkout whose command has a word."""
         return [member for member, command in belonging(self.root).items() if {*words} & {*command}]
 
-    def branches(self) -> list[str]:
-        return self.git("for-each-ref", "--format=%(refname:short)", "refs/heads/retrain").split()
+    def branches(self, root: Path | None = None) -> list[str]:
+        """Of retrains, here or in a remote."""
+        listed = ["for-each-ref", "--format=%(refname:short)", "refs/heads/retrain"]
+        return self.git(*(["--git-dir", str(root)] if root else []), *listed).split()
 
     def hashes(self, branch: str) -> dict[str, str]:
         """What the branch's stages made."""
@@ -139,7 +163,9 @@ class Checkout:
         (place / ".dvc/config.local").write_text(f"[cache]\n    dir = {self.root / '.dvc/cache'}\n")
         subprocess.run([sys.executable, "-m", "dvc", "checkout", "-q"], cwd=place, env=self.env, check=True)
         files = [path for name in COMPARED for path in sorted((place / name).rglob("*")) if path.is_file()]
-        return {path.relative_to(place).as_posix(): sha256(path) for path in files}
+        release = json.loads((place / "artifacts/publish/release.json").read_text())["files"]
+        found = {path.relative_to(place).as_posix(): sha256(path) for path in files}
+        return found | {f"release/{name}": digest for name, digest in release.items() if name not in CLOCKED}
 
     def settled(self) -> Counter[str]:
         """How often each paid call of each stage was settled, by the ledgers."""
@@ -155,20 +181,10 @@ class Checkout:
         return found
 
 
-def free_port() -> int:
-    while True:
-        with socket.socket() as probe, socket.socket() as after:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-            with suppress(OSError, OverflowError):
-                after.bind(("127.0.0.1", port + 1))
-                return port
-
-
 def until(holds: Callable[[], bool], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
         time.sleep(0.3)
 
 
@@ -190,9 +206,18 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
     assert [member for member in psutil.process_iter(["cwd"]) if str(found.root) in (member.info["cwd"] or "")] == []
 
 
+@dataclass(frozen=True)
+class Undisturbed:
+    """A checkout whose retrain nobody disturbed, and the hashes that it came to."""
+
+    checkout: Checkout
+    branch: str
+    hashes: dict[str, str]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The hashes of a run that nobody disturbs: started by its schedule, the next one cancelled, then nothing new."""
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """Started by its schedule; a second one meanwhile is cancelled, one afterwards by schedule finds nothing new."""
     found = Checkout(tmp_path_factory.mktemp("undisturbed") / "checkout")
     up = found.up()
     try:
@@ -200,21 +225,23 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         until(lambda: bool(found.running(*(f"stages.{stage}" for stage in STAGES))))
         second = found.ask()
         assert ended(found, second) == "CANCELLED"
-        assert ended(found, run) == "COMPLETED", (found.root / ".pointsman/logs/worker.log").read_text()[-6000:]
+        assert ended(found, run) == "COMPLETED", found.log(".pointsman/logs/worker.log")
         (branch,) = found.branches()
-        third = found.ask()
+        third = found.schedule()
         assert ended(found, third) == "COMPLETED"
         assert found.branches() == [branch]
+        assert "Nothing new, no branch: the same commit" in found.log(".pointsman/logs/worker.log")
         assert found.git("log", "-1", "--format=%(trailers:key=Pointsman-Run,valueonly)", branch).endswith(f"({run})")
-        return found.hashes(branch)
+        return Undisturbed(found, branch, found.hashes(branch))
     finally:
         found.pointsman("down")
         up.wait(60)
 
 
-def kill(checkout: Checkout, victim: str, stage: str) -> None:
+def kill(checkout: Checkout, run: str, victim: str, stage: str) -> None:
     """SIGKILL while the stage is at work."""
-    until(lambda: bool(checkout.running(f"stages.{stage}")), 600)
+    until(lambda: bool(checkout.running(f"stages.{stage}")) or checkout.state(run) in ENDED, 600)
+    assert checkout.running(f"stages.{stage}"), (stage, checkout.message(run))
     time.sleep(1.5)
     words = {"worker": ["worker"], "stage": [f"stages.{stage}"], "server": SERVER}[victim]
     for member in checkout.running(*words):
@@ -224,61 +251,96 @@ def kill(checkout: Checkout, victim: str, stage: str) -> None:
 
 @pytest.mark.parametrize("victim", ["worker", "stage", "server"])
 def test_killed_in_every_stage_and_retried_it_comes_to_the_same(
-    undisturbed: dict[str, str], checkout: Checkout, victim: str
+    undisturbed: Undisturbed, checkout: Checkout, victim: str
 ) -> None:
     run = checkout.ask()
     for stage in STAGES:
-        kill(checkout, victim, stage)
+        kill(checkout, run, victim, stage)
         if victim == "server":
             continue  # the run lives on, and the server is started again
         state = ended(checkout, run)
-        if state == "COMPLETED":
-            assert stage == "publish"  # it had just ended
-            break
-        assert state in ("FAILED", "CRASHED"), state
+        assert state in ("FAILED", "CRASHED"), (stage, state)
         assert checkout.branches() == []
         until(lambda: not checkout.running(*(f"stages.{each}" for each in STAGES)), 60)
         checkout.retry(run)
-    while (state := ended(checkout, run)) != "COMPLETED":
-        assert victim == "server", state
-        checkout.retry(run)
+    assert ended(checkout, run) == "COMPLETED", checkout.message(run)
+    came_to_the_same(undisturbed, checkout)
+
+
+def came_to_the_same(undisturbed: Undisturbed, checkout: Checkout) -> None:
+    """One branch with the hashes of the undisturbed one, and no call settled twice."""
     (branch,) = checkout.branches()
-    assert checkout.hashes(branch) == undisturbed
+    assert checkout.hashes(branch) == undisturbed.hashes
     assert [call for call, times in checkout.settled().items() if times > 1] == []
 
 
+@pytest.mark.parametrize("place", SMALL)
 def test_a_retrain_that_fills_the_disk_goes_on_when_there_is_room(
-    undisturbed: dict[str, str], checkout: Checkout, tmp_path: Path
+    undisturbed: Undisturbed, checkout: Checkout, place: str
 ) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(small)]
+    small = checkout.root / place
+    small.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL[place]}", "tmpfs", str(small)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("a small disk cannot be mounted here")
     try:
-        run = checkout.ask(folder=str(small))
+        run = checkout.ask(folder=str(small)) if place == ".pointsman/small" else checkout.ask()
         assert ended(checkout, run) == "FAILED"
+        assert "no disk space left" in checkout.message(run)
+        assert "make room" in checkout.message(run) or "free some" in checkout.message(run)
         assert checkout.branches() == []
+        assert [path for path in small.rglob("*") if path.suffix in (".tmp", ".part")] == []
         subprocess.run(["mount", "-o", "remount,size=2g", str(small)], check=True)
         checkout.retry(run)
-        assert ended(checkout, run) == "COMPLETED"
+        assert ended(checkout, run) == "COMPLETED", checkout.message(run)
+        came_to_the_same(undisturbed, checkout)
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
-    (branch,) = checkout.branches()
-    assert checkout.hashes(branch) == undisturbed
 
 
-def test_down_ends_what_a_killed_up_left(tmp_path: Path) -> None:
+def test_a_push_that_the_remote_rejects_is_made_again_by_a_retry(undisturbed: Undisturbed) -> None:
+    found = undisturbed.checkout
+    origin = found.root.with_name("origin.git")
+    params = yaml.safe_load((found.root / "params.yaml").read_text())
+    params["publish"] = {"folder": "elsewhere"}
+    (found.root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    found.git("commit", "-qam", "Publish elsewhere")
+    subprocess.run(["git", "clone", "-q", "--bare", str(found.root), str(origin)], check=True)
+    found.git("remote", "add", "origin", str(origin))
+    hook = origin / "hooks" / "pre-receive"
+    hook.write_text(REJECTING)
+    hook.chmod(0o755)
+    up = found.up()
+    try:
+        run = found.ask()
+        assert ended(found, run) == "FAILED"
+        assert "origin rejects the branch retrain/" in found.message(run)
+        assert "retrains are closed today" in found.message(run)
+        hook.unlink()
+        found.retry(run)
+        assert ended(found, run) == "COMPLETED", found.message(run)
+        assert len({*found.branches(origin)} - {undisturbed.branch}) == 1
+    finally:
+        found.pointsman("down")
+        assert up.wait(60) == 0
+
+
+@pytest.mark.parametrize("way", ["down", "up"])
+def test_what_a_killed_up_left_is_ended(tmp_path: Path, way: str) -> None:
     found = Checkout(tmp_path / "checkout")
     up = found.up()
     found.ask()
     until(lambda: bool(found.running("stages.ingest", "stages.profile")))
+    before = set(belonging(found.root))
     up.kill()
     up.wait()
-    done = found.pointsman("down")
-    assert done.returncode == 0, done.stderr
-    assert belonging(found.root) == {}
+    if way == "down":
+        done = found.pointsman("down")
+        assert done.returncode == 0, done.stderr
+        assert belonging(found.root) == {}
     again = found.up()
-    assert "To be retried" in (found.root / "up.log").read_text()
+    assert before.isdisjoint(belonging(found.root))
+    assert "To be retried" in found.log("up.log")
     found.pointsman("down")
     assert again.wait(60) == 0
+    assert belonging(found.root) == {}

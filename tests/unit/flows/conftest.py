@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,6 +24,7 @@ import yaml
 from flows.dvc import environment
 from flows.server import SETTINGS
 from flows.stack import standing
+from tests.conftest import two_ports
 
 ROOT = Path(__file__).resolve().parents[3]
 FIRST = """
@@ -162,17 +162,6 @@ def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
             os.environ.clear()
             os.environ.update(found)
         yield PrefectServer(up.url, root)
-
-
-def two_ports() -> int:
-    """The first of two free ports in a row."""
-    while True:
-        with socket.socket() as probe, socket.socket() as after:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-            with suppress(OSError, OverflowError):
-                after.bind(("127.0.0.1", port + 1))
-                return port
 
 
 @pytest.fixture

@@ -72,5 +72,36 @@ def test_a_part_that_ends_is_started_again_and_given_up_when_it_never_stays(tmp_
     assert (tmp_path / ".pointsman/logs/weak.log").read_text() == "gone\n" * 5
 
 
+def test_a_part_that_stood_for_a_while_is_started_again_however_often_it_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a killed one left is ended first: a server's child would keep the port."""
+    monkeypatch.setattr("flows.stack.STEADY_S", 0.0)
+    monkeypatch.setattr("flows.stack.MOST_STARTS", 1)
+    stack, child = Stack(tmp_path, 0, str), tmp_path / "child"
+    stack.start(Part("steady", ["sleep", "60"]))
+    stack.start(Part("parent", ["bash", "-c", f"sleep 60 & echo $! >> {child}; sleep 60"]))
+    url_file(tmp_path).parent.mkdir(parents=True)
+    url_file(tmp_path).touch()
+    seen: list[int] = []
+
+    def kill_again(part: Part) -> None:
+        until(lambda: child.exists() and len(child.read_text().split()) > len(seen))
+        alive = {member.pid for member in belonging(tmp_path)}
+        assert alive.isdisjoint(seen)
+        seen.append(int(child.read_text().split()[-1]))
+        assert part.process is not None
+        os.kill(part.process.pid, signal.SIGKILL)
+        if len(seen) == 2:
+            url_file(tmp_path).unlink()
+
+    try:
+        kill_again(stack.parts[1])
+        stack.watch(kill_again)
+    finally:
+        end_stack(tmp_path)
+    assert len(seen) == 2
+
+
 def test_the_watch_ends_when_down_was_called(tmp_path: Path) -> None:
     Stack(tmp_path, 0, print).watch(lambda part: None)

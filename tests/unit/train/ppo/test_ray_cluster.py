@@ -102,12 +102,7 @@ def nodes(address: str, token: Mapping[str, str]) -> int:
 def test_a_run_joins_a_cluster_that_is_there_and_leaves_it_as_it_was(
     cluster: Cluster, profile: Any, questions: list[Question], tmp_path: Path
 ) -> None:
-    run = joining(profile, cluster.address, questions, tmp_path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path)
-        for name, value in cluster.token.items():
-            patch.setenv(name, value)
-        assert ppo(*run) in (1, 2)
+    assert joined(cluster.address, cluster.token, profile, questions, tmp_path) in (1, 2)
     records = read_records(tmp_path / "run")
     assert [record.step for record in records if record.phase == "train"] == [1, 2]
     assert nodes(cluster.address, cluster.token) == 2
@@ -116,16 +111,13 @@ def test_a_run_joins_a_cluster_that_is_there_and_leaves_it_as_it_was(
 def test_without_the_token_it_is_refused_before_anything_trains(
     cluster: Cluster, profile: Any, questions: list[Question], tmp_path: Path
 ) -> None:
-    run = joining(profile, cluster.address, questions, tmp_path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path)
-        with pytest.raises(PipelineError, match=r"(?i)token"):
-            ppo(*run)
+    with pytest.raises(PipelineError, match=r"(?i)token"):
+        joined(cluster.address, {}, profile, questions, tmp_path)
     assert read_records(tmp_path / "run") == []
 
 
-def joining(profile: Any, address: str, questions: list[Question], place: Path) -> tuple[Any, ...]:
-    """What a run of two steps is given, with a random tiny policy."""
+def joined(address: str, token: Mapping[str, str], profile: Any, questions: list[Question], place: Path) -> int:
+    """The best step of a run of two on the cluster, with a random tiny policy and what is known of the token."""
     params = profile("smoke", steps=2, questions=4, mini_batch=4, micro_batch=2, save_every=1, validate_every=2)
     train = params.train.model_copy(update={"ray_address": address, "nodes": 2})
     words = build_tokenizer()
@@ -135,4 +127,9 @@ def joining(profile: Any, address: str, questions: list[Question], place: Path) 
     (place / "run").mkdir()
     seen = tuple(Descriptor(expert.name, expert.price, 0.5) for expert in params.pool.experts if expert.seen)
     inputs = Inputs(questions, questions[:3], seen)
-    return params.model_copy(update={"train": train}), place / "policy", inputs, place / "run", place / ".pointsman"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        for name, value in token.items():
+            patch.setenv(name, value)
+        run = params.model_copy(update={"train": train}), place / "policy", inputs, place / "run"
+        return ppo(*run, place / ".pointsman")
