@@ -21,6 +21,10 @@ ALWAYS = (
 )  # fmt: skip
 ON_THE_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE")
 PACKAGED = "package:"
+CIS, CI_TOKENS = ("GITHUB_ACTIONS", "GITLAB_CI"), (
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL", "SIGSTORE_ID_TOKEN",
+)  # fmt: skip
+"""By which Sigstore's client knows a CI, and gets an identity token of it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def needs_of(stage: str, params: Params, root: Path, image: str) -> Needs:
     """What a stage needs to run in `image`. Its resume points are kept apart by image: another one starts anew."""
     keys = tuple(name for name in keys_of(stage, params) if os.environ.get(name))
     names = [*ALWAYS, *(ON_THE_NETWORK if needs_network(stage, params) else ())]
-    names += [COMMIT, STORE_HOME, params.publish.signing_key_env] if stage == "publish" else []
+    names += [COMMIT, STORE_HOME, *_signing(params)] if stage == "publish" else []
     names += ["HF_ENDPOINT"] if _uses_hub(stage, params) else []
     given = {name: os.environ[name] for name in names if os.environ.get(name)}
     runs = Path(os.environ.get(RUNS) or root / ".pointsman" / "runs") / image.rpartition(":")[2][:12]
@@ -65,7 +69,7 @@ def needs_of(stage: str, params: Params, root: Path, image: str) -> Needs:
 def needs_network(stage: str, params: Params) -> bool:
     """Whether a stage reaches beyond its own loopback. The embedded store is shared with others on this machine's."""
     if stage == "publish":
-        return params.publish.folder is None
+        return params.publish.folder is None or params.publish.sigstore is not None
     return _uses_hub(stage, params) or (stage in ASKING and params.pool.kind == "api")
 
 
@@ -80,8 +84,16 @@ def keys_of(stage: str, params: Params) -> Iterator[str]:
         yield from sorted({item.key_env for item in params.pool.candidates if item.key_env})
     if stage == "publish" and params.publish.endpoint is not None:
         yield from (params.publish.access_key_env, params.publish.secret_key_env, "AWS_SESSION_TOKEN")
+    if stage == "publish" and params.publish.sigstore is not None:
+        yield from (params.publish.sigstore.token_env, *CI_TOKENS)
     if _uses_hub(stage, params):
         yield "HF_TOKEN"
+
+
+def _signing(params: Params) -> tuple[str, ...]:
+    """Variables that say how a release is signed, and are no secret."""
+    sigstore = params.publish.sigstore
+    return (params.publish.signing_key_env,) if sigstore is None else (f"{sigstore.token_env}_FILE", *CIS)
 
 
 def _reads(stage: str, params: Params, root: Path) -> Iterator[Path]:
@@ -91,8 +103,10 @@ def _reads(stage: str, params: Params, root: Path) -> Iterator[Path]:
     if stage in ASKING and params.pool.kind == "local":
         models = (model.gguf for model in params.pool.models if not model.gguf.startswith(PACKAGED))
         yield from (root / Path(path).expanduser() for path in models)
-    if stage == "publish" and os.environ.get(params.publish.signing_key_env):
-        yield Path(os.environ[params.publish.signing_key_env])
+    if stage == "publish":
+        yield from (Path(os.environ[name]) for name in _signing(params) if name not in CIS and os.environ.get(name))
+        if params.publish.sigstore is not None and params.publish.sigstore.trust != "public":
+            yield root / Path(params.publish.sigstore.trust).expanduser()
 
 
 def _writes(stage: str, params: Params, root: Path) -> Iterator[Path]:

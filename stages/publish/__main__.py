@@ -13,7 +13,7 @@ from stages.publish.fetch import fetch_release
 from stages.publish.keys import manifest_key
 from stages.publish.receipt import STAGE, Receipt, Smoke, write_receipt
 from stages.publish.release import Release, assemble, publish
-from stages.publish.signature import key_from_environment
+from stages.publish.signer import find_signer
 from stages.publish.store import Store
 from stages.shared.entry import Workspace, run_stage
 from stages.shared.errors import DataError, TransientError
@@ -25,13 +25,13 @@ from stages.shared.questions import Question, read_questions
 def main(params: Params, workspace: Workspace) -> None:
     """Publish what the stages left; the receipt is written only for a release that was seen to work."""
     question = smoke_question(workspace)
-    key, commit = key_from_environment(params.publish), commit_from_environment()
+    signer, commit = find_signer(params.publish, workspace.root), commit_from_environment()
     release = assemble(params, workspace)
     with open_store(params.publish, workspace.state, release.manifest.size, writing=True) as store:
         with Progress(STAGE, total=len(release.manifest.files), unit="files", root=workspace.root) as progress:
-            is_new = publish(release, store, lambda name: progress.advance(1, note=name), key, commit)
+            is_new = publish(release, store, lambda name: progress.advance(1, note=name), signer, commit)
         word = "published" if is_new else "nothing new to store, it was published before"
-        word += ", signed" if key else f", unsigned (no ${params.publish.signing_key_env})"
+        word += ", signed" if signer else f", unsigned (no ${params.publish.signing_key_env}, no publish.sigstore)"
         say(f"{STAGE}: release {release.manifest.digest[:16]}: {word}; {store.place}")
         smoke = prove(store, release, question, workspace)
     said = f"no answer ({smoke.ending})" if smoke.answer is None else smoke.answer

@@ -1,7 +1,7 @@
 """Who built a release from which commit: an in-toto statement with SLSA's provenance, beside the release.
 
 Not in it, since a commit that changes nothing makes no other release. A release may have several, each created once and
-named by its own SHA-256, in a DSSE envelope that is signed where the release is.
+named by its own SHA-256: a DSSE envelope, in the bundle of whoever signs the release where somebody does.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stages.publish.claim import read_claim
 from stages.publish.keys import attestation_key, attestations_of
 from stages.publish.manifest import MANIFEST, canonical_json
 from stages.publish.provenance import PREDICATE, STATEMENT, named_image, slsa
-from stages.publish.signature import PublicKey, envelope, open_envelope
+from stages.publish.signature import Signer, Trusted, envelope, read_payload
 from stages.publish.store import Store
 from stages.shared.errors import ConfigurationError, IntegrityError
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 COMMIT_ENV = "POINTSMAN_COMMIT"
 COMMIT = re.compile(r"[0-9a-f]{40}\+?")
@@ -35,7 +34,7 @@ class Build:
     commit: str
     """40 digits, with `+` where tracked files were not as committed."""
     signer: str | None
-    """The file of the trusted key that signed it."""
+    """The trusted key, by its file, or identity that signed it."""
 
 
 def commit_from_environment() -> str | None:
@@ -49,25 +48,65 @@ def commit_from_environment() -> str | None:
     return commit or None
 
 
-def attest(store: Store, digest: str, commit: str, signer: EllipticCurvePrivateKey | None) -> None:
-    """Say that the release was built from a commit; to say the same again adds nothing."""
-    content = canonical_json(envelope(canonical_json(_statement(digest, commit)), signer))
-    name = hashlib.sha256(content).hexdigest()
-    store.create(attestation_key(digest, name), content, name)
+def seal_build(digest: str, commit: str, signer: Signer | None) -> bytes:
+    """The attestation that a release was built from a commit. Raises as the signer does."""
+    statement = canonical_json(_statement(digest, commit))
+    return canonical_json(envelope(statement)) if signer is None else signer.seal(statement).bundle
 
 
-def read_builds(store: Store, digest: str, trusted: Sequence[PublicKey]) -> list[Build]:
-    """Every attestation of a release. Raises IntegrityError for one that was changed or is another release's."""
+def attest(store: Store, digest: str, sealed: bytes) -> None:
+    """Keep an attestation; where the same signer has said the same before, nothing is added."""
+    said = _said(sealed, "the attestation")
+    for stored in store.entries(attestations_of(digest)):
+        with suppress(IntegrityError):
+            if _said(_content(store, stored.key, digest), stored.key) == said:
+                return
+    name = hashlib.sha256(sealed).hexdigest()
+    store.create(attestation_key(digest, name), sealed, name)
+
+
+def read_builds(store: Store, digest: str, trusted: Sequence[Trusted]) -> list[Build]:
+    """Every attestation of a release.
+
+    Raises IntegrityError for one that was changed, is another release's, or is not by the trusted key or identity that
+    it names.
+    """
     return [_read(store, stored.key, digest, trusted) for stored in store.entries(attestations_of(digest))]
 
 
-def _read(store: Store, key: str, digest: str, trusted: Sequence[PublicKey]) -> Build:
-    content, where = b"".join(store.read(key) or ()), f"{store.place}: {key}"
+def _said(sealed: bytes, where: str) -> tuple[bytes, str | None]:
+    """The statement, and who claims to have signed it."""
+    return read_payload(sealed, where), _claimed(sealed, where)
+
+
+def _claimed(sealed: bytes, where: str) -> str | None:
+    return read_claim(sealed, where).id if b"verificationMaterial" in sealed else None
+
+
+def _content(store: Store, key: str, digest: str) -> bytes:
+    content = b"".join(store.read(key) or ())
     if attestation_key(digest, hashlib.sha256(content).hexdigest()) != key:
-        raise IntegrityError(f"{where} does not hash to its name; do not believe it")
+        raise IntegrityError(f"{store.place}: {key} does not hash to its name; do not believe it")
+    return content
+
+
+def _signer(sealed: bytes, trusted: Sequence[Trusted], where: str) -> str | None:
+    """An envelope without a bundle, as keys signed before there were identities, does not say whose: all are tried."""
+    claimed = _claimed(sealed, where)
+    for each in trusted:
+        if each.id == claimed:
+            each.open(sealed, where)
+            return each.origin
+        with suppress(IntegrityError):
+            if claimed is None and each.open(sealed, where):
+                return each.origin
+    return None
+
+
+def _read(store: Store, key: str, digest: str, trusted: Sequence[Trusted]) -> Build:
+    content, where = _content(store, key, digest), f"{store.place}: {key}"
     try:
-        payload, signer = open_envelope(json.loads(content), trusted, where)
-        statement = json.loads(payload)
+        statement = json.loads(read_payload(content, where))
         made_from = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
         source = next(each for each in made_from if each["name"] == "source")
         commit = source["digest"]["gitCommit"] + "+" * bool(source.get("annotations"))
@@ -76,7 +115,7 @@ def _read(store: Store, key: str, digest: str, trusted: Sequence[PublicKey]) -> 
         raise IntegrityError(f"{where} is no attestation: {error!r}; do not believe it") from error
     if about != _subject(digest):
         raise IntegrityError(f"{where} is about another release; do not believe it")
-    return Build(commit, signer)
+    return Build(commit, _signer(content, trusted, where))
 
 
 def _statement(digest: str, commit: str) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.publish.keys import blob_key, manifest_key, signature_key
+from stages.publish.claim import Claim, read_claim
+from stages.publish.keys import blob_key, manifest_key, signature_key, signatures_of
 from stages.publish.manifest import DIGEST, MANIFEST, FileEntry, Manifest, parse_manifest
-from stages.publish.signature import SIGNATURE, PublicKey, check_signature
+from stages.publish.signature import SIGNATURE, Trusted, check_signature
 from stages.publish.store import Store
 from stages.publish.window import side_by_side
 from stages.shared.errors import ConfigurationError, IntegrityError
@@ -26,7 +27,7 @@ LONGEST = 1 << 24
 
 @dataclass(frozen=True)
 class Signed:
-    """A signature that was checked, and the file of the trusted key that made it."""
+    """A signature that was checked, and the trusted key, by its file, or identity that made it."""
 
     bundle: bytes
     signer: str
@@ -70,18 +71,30 @@ def read_json(store: Store, manifest: Manifest, name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def find_signature(store: Store, manifest: Manifest, trusted: Sequence[PublicKey]) -> Signed | None:
-    """The signature of a release by the first trusted key that has signed it; None where none has.
+def find_signature(store: Store, manifest: Manifest, trusted: Sequence[Trusted]) -> Signed | None:
+    """The signature of a release by the first key or identity of `trusted` that has signed it; None where none has.
 
-    Raises IntegrityError for a signature in a trusted key's name that is not its own.
+    Raises IntegrityError for a signature in a trusted one's name that is not its own.
     """
-    for key in trusted:
-        chunks = store.read(signature_key(manifest.digest, key.id))
+    for each in trusted:
+        chunks = store.read(signature_key(manifest.digest, each.id))
         if chunks is not None:
             bundle = _whole(chunks, store.place)
-            check_signature(bundle, manifest, key, f"{store.place}: release {manifest.digest[:16]}")
-            return Signed(bundle, key.origin)
+            check_signature(bundle, manifest, each, f"{store.place}: release {manifest.digest[:16]}")
+            return Signed(bundle, each.origin)
     return None
+
+
+def list_claims(store: Store, digest: str) -> list[Claim]:
+    """Who has signed a release by the signatures' own account, whether or not that holds."""
+    return [_claim(store, stored.key) for stored in store.entries(signatures_of(digest))]
+
+
+def _claim(store: Store, key: str) -> Claim:
+    try:
+        return read_claim(_whole(store.read(key) or (), store.place), key)
+    except IntegrityError:
+        return Claim(None)
 
 
 def _whole(chunks: Iterable[bytes], place: str) -> bytes:

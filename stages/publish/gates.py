@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stages.publish.evidence import Check
+from stages.publish.trust import Identity, Signatory
 from stages.shared.errors import ConfigurationError
 from stages.shared.files import read_text
 from stages.shared.params import DATASETS
@@ -92,8 +93,8 @@ class Policy(_Closed):
     gates: tuple[Gate, ...] = ()
     smoke: tuple[SmokeQuestion, ...] = ()
     """Asked last, and only of a release that passes all else: that takes seconds, and candidates may cost."""
-    signed_by: tuple[Path, ...] = ()
-    """Public keys, seen from the repository, of which one must have signed; none: unsigned releases pass."""
+    signed_by: tuple[Signatory, ...] = ()
+    """Public keys, seen from the repository, and identities: one must have signed; none: unsigned ones pass."""
 
 
 class Policies(_Closed):
@@ -123,16 +124,19 @@ def load_policies(root: Path) -> Policies:
         ) from error
 
 
-def evaluate(policy: Policy, release: Metrics, served: Metrics | None, signer: str | None) -> tuple[Check, ...]:
+def evaluate(
+    policy: Policy, release: Metrics, served: Metrics | None, signer: str | None, others: Sequence[str] = ()
+) -> tuple[Check, ...]:
     """Every gate of a policy, from what releases have recorded.
 
-    `served` is of the release that the channel serves, None before the first; `signer` is the trusted key that has
-    signed the release, None where none has.
+    `served` is of the release that the channel serves, None before the first; `signer` is the trusted key or identity
+    that has signed the release, None where none has, and `others` are who claims to have.
     """
     checks = [_check(gate, release, served) for gate in policy.gates]
     if policy.signed_by:
         wanted = "by " + " or ".join(map(str, policy.signed_by))
-        checks.append(Check(gate="signature", wanted=wanted, found=signer or "none", passed=signer is not None))
+        found = signer or ("by " + ", ".join(others) if others else "none")
+        checks.append(Check(gate="signature", wanted=wanted, found=found, passed=signer is not None))
     return tuple(checks)
 
 
@@ -196,6 +200,7 @@ def _hint(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 def _explain(fault: Any) -> str:
     place = ".".join(str(part) for part in fault["loc"]) or "(whole file)"
     if fault["type"] == "extra_forbidden":
-        fields = {"channels", "other", *Policy.model_fields, *Gate.model_fields, *SmokeQuestion.model_fields}
+        fields = {"channels", "other", *Policy.model_fields, *Gate.model_fields}
+        fields |= {*SmokeQuestion.model_fields, *Identity.model_fields}
         return f"{place}: unknown key{_hint(str(fault['loc'][-1]), sorted(fields))}"
     return f"{place}: {fault['msg'].removeprefix('Value error, ')}"

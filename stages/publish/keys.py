@@ -8,9 +8,14 @@ def blob_key(digest: str) -> str:
     return f"blobs/sha256/{digest}"
 
 
+def signatures_of(digest: str) -> str:
+    """What the keys of all signatures of a release begin with."""
+    return f"signatures/{digest}/"
+
+
 def signature_key(digest: str, signer: str) -> str:
-    """Where the signature of a release by the key of this id is kept."""
-    return f"signatures/{digest}/{signer}.json"
+    """Where the signature of a release by the key or identity of this id is kept."""
+    return f"{signatures_of(digest)}{signer}.json"
 
 
 def attestations_of(digest: str) -> str:

@@ -10,10 +10,21 @@ from pathlib import Path
 
 from stages.publish.attestation import read_builds
 from stages.publish.channels import Event, list_channels, read_history
-from stages.publish.fetch import fetch_release, holds, is_release, list_releases, read_json, read_manifest
+from stages.publish.fetch import (
+    fetch_release,
+    find_signature,
+    holds,
+    is_release,
+    list_claims,
+    list_releases,
+    read_json,
+    read_manifest,
+)
 from stages.publish.garbage import collect
 from stages.publish.gates import AVERAGE
 from stages.publish.identity import identify
+from stages.publish.keys import signatures_of
+from stages.publish.manifest import Manifest
 from stages.publish.printing import Printer
 from stages.publish.promotion import (
     EVALUATION,
@@ -26,8 +37,8 @@ from stages.publish.promotion import (
     refuse_moved,
     roll_back,
 )
-from stages.publish.signature import make_keys
-from stages.publish.verification import trusted_keys, verify
+from stages.publish.signature import Trusted, make_keys
+from stages.publish.verification import all_trusted, verify
 from stages.shared.entry import Workspace, run_stage
 from stages.shared.errors import ConfigurationError, IntegrityError
 from stages.shared.files import write_json
@@ -61,8 +72,10 @@ def show(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
     digest = find(desk, given.name).digest
     manifest = read_manifest(desk.store, digest)
     files = {name: entry.model_dump() for name, entry in manifest.files.items()}
-    builds = [asdict(build) for build in read_builds(desk.store, digest, trusted_keys(desk))]
-    printer.release({**_summary(desk, digest), "files": files, "built_from": builds})
+    trusted = all_trusted(desk)
+    builds = [asdict(build) for build in read_builds(desk.store, digest, trusted)]
+    signatures = _signatures(desk, manifest, trusted)
+    printer.release({**_summary(desk, digest), "files": files, "signatures": signatures, "built_from": builds})
 
 
 def history(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
@@ -139,11 +152,20 @@ def _leave(path: Path | None, store: str, events: Sequence[Event]) -> None:
         write_json(path, {"store": store, "events": [event.model_dump(mode="json") for event in events]})
 
 
+def _signatures(desk: Desk, manifest: Manifest, trusted: Sequence[Trusted]) -> list[dict[str, object]]:
+    """Who says that they signed it, and who of them was checked, because some channel trusts them."""
+    checked = {each.id: find_signature(desk.store, manifest, [each]) for each in trusted}
+    return [
+        {**asdict(claim), "trusted": claim.id in checked and checked[claim.id] is not None}
+        for claim in list_claims(desk.store, manifest.digest)
+    ]
+
+
 def _summary(desk: Desk, digest: str) -> dict[str, object]:
     manifest = read_manifest(desk.store, digest)
     evaluation = read_json(desk.store, manifest, EVALUATION)
     router = evaluation.get("methods", {}).get("router", {}).get(AVERAGE, {})
-    signatures = [stored.key for stored in desk.store.entries(f"signatures/{digest}/")]
+    signatures = [stored.key for stored in desk.store.entries(signatures_of(digest))]
     return {
         "digest": digest,
         "profile": read_json(desk.store, manifest, "params.json").get("profile_name"),

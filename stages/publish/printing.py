@@ -56,7 +56,8 @@ class Printer:
             return
         note = ", synthetic" if found["synthetic"] else ""
         self.console.print(f"release {found['digest']}, profile {found['profile']}{note}")
-        self.console.print(f"signed by: {', '.join(found['signed_by']) or 'nobody'}")
+        for signature in found["signatures"] or [{}]:
+            self.console.print(f"signed by: {_signer(signature)}")
         self.console.print(f"served by: {', '.join(found['channels']) or 'no channel'}")
         for build in found["built_from"]:
             commit, changed = build["commit"].rstrip("+"), ", with changes" * build["commit"].endswith("+")
@@ -169,6 +170,16 @@ class Printer:
 
 def _number(values: Mapping[str, Any], name: str, digits: int) -> str:
     return f"{values[name]:.{digits}f}" if isinstance(values.get(name), (int, float)) else "?"
+
+
+def _signer(signature: Mapping[str, Any]) -> str:
+    if not signature:
+        return "nobody"
+    said = " (trusted, checked)" if signature["trusted"] else " (no channel trusts it: not checked)"
+    if signature["identity"] is None:
+        return f"key {signature['id'] or '(what is there is no signature)'}{said}"
+    log = f"log index {signature['log_index']}, {signature['logged']}"
+    return f"{signature['identity']}, issuer {signature['issuer']}, {log}{said}"
 
 
 def _count(number: int, what: str) -> str:

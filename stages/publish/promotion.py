@@ -23,13 +23,21 @@ from stages.publish.channels import (
 )
 from stages.publish.endpoint import open_store, store_name
 from stages.publish.evidence import Check
-from stages.publish.fetch import Signed, find_missing, find_signature, read_json, read_manifest, resolve
+from stages.publish.fetch import (
+    Signed,
+    find_missing,
+    find_signature,
+    list_claims,
+    read_json,
+    read_manifest,
+    resolve,
+)
 from stages.publish.gates import Metrics, Policies, Policy, evaluate, load_policies
 from stages.publish.manifest import Manifest
 from stages.publish.memory import Memory
-from stages.publish.signature import load_public_key
 from stages.publish.smoke import smoke_checks
 from stages.publish.store import Store
+from stages.publish.trust import load_trusted
 from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, ConflictError, DataError, IntegrityError
 from stages.shared.params import Params
@@ -104,7 +112,10 @@ def find(desk: Desk, name: str) -> Found:
     signed = _signature(desk, policy, read_manifest(desk.store, event.digest))
     if policy.signed_by and signed is None:
         trusted = ", ".join(map(str, policy.signed_by))
-        raise IntegrityError(f"{name} serves {event.digest[:16]}, not signed as required ({trusted}); do not use it")
+        found = ", ".join(map(str, list_claims(desk.store, event.digest))) or "nobody"
+        raise IntegrityError(
+            f"{name} serves {event.digest[:16]}, not signed as required (by {trusted}), but by {found}; do not use it"
+        )
     return Found(event.digest, signed, event)
 
 
@@ -122,7 +133,8 @@ def examine(desk: Desk, name: str, channel: str) -> Examination:
     served = _evaluation(desk.store, position.event.digest) if position.event else None
     signed = _signature(desk, policy, manifest)
     metrics = read_json(desk.store, manifest, EVALUATION)
-    checks = evaluate(policy, metrics, served, signed.signer if signed else None)
+    claims = [str(claim) for claim in list_claims(desk.store, digest)] if policy.signed_by and not signed else []
+    checks = evaluate(policy, metrics, served, signed.signer if signed else None, claims)
     passes = all(check.passed for check in checks)
     asked = smoke_checks(policy.smoke, desk.store, digest, desk.root, passes=passes)
     return Examination(digest, position, checks + asked)
@@ -205,8 +217,7 @@ def _evaluation(store: Store, digest: str) -> Metrics:
 
 
 def _signature(desk: Desk, policy: Policy, manifest: Manifest) -> Signed | None:
-    trusted = [load_public_key(desk.root / path) for path in policy.signed_by]
-    return find_signature(desk.store, manifest, trusted)
+    return find_signature(desk.store, manifest, load_trusted(desk.root, policy.signed_by))
 
 
 def _require_whole(store: Store, manifest: Manifest) -> None:

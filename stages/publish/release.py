@@ -7,15 +7,16 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stages.publish.attestation import attest
+from stages.publish.attestation import attest, seal_build
 from stages.publish.card import Evidence, render_card
+from stages.publish.fetch import find_signature
 from stages.publish.keys import blob_key, manifest_key, signature_key
 from stages.publish.manifest import MANIFEST, FileEntry, Manifest, canonical_json, name_fault
 from stages.publish.provenance import render_provenance
 from stages.publish.sbom import render_sbom
-from stages.publish.signature import key_id, sign
+from stages.publish.signature import Sealed, Signer, sign
 from stages.publish.store import Store
 from stages.publish.weights import count_parameters
 from stages.publish.window import side_by_side
@@ -26,9 +27,6 @@ from stages.shared.episode.roster import make_roster, read_descriptors
 from stages.shared.errors import DataError, IntegrityError
 from stages.shared.files import sha256
 from stages.shared.params import Params
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 POLICY, DESCRIPTORS, PARAMS, PROMPT, CARD = "policy", "descriptors.json", "params.json", "prompt.txt", "README.md"
 PROVENANCE, SBOM = "provenance.json", "sbom.cdx.json"
@@ -113,26 +111,29 @@ def publish(
     release: Release,
     store: Store,
     done: Callable[[str], None] = lambda name: None,
-    signer: EllipticCurvePrivateKey | None = None,
+    signer: Signer | None = None,
     commit: str | None = None,
 ) -> bool:
     """Put a release into a store, signed where there is a signer; True when it is new there, False when it was before.
 
-    `commit` is what it was built from, attested beside it.
+    `commit` is what it was built from, attested beside it. Both are signed before anything is stored: a token that
+    proves an identity is over in minutes, and whoever refuses it does so before an upload of hours.
 
     Every blob is read back and hashed before the manifest, whose creation is the moment of publication: until then
     nothing that `fetch` or a listing looks at has changed. Calls `done` with each file that is safely stored.
 
-    Raises IntegrityError when what the store gives back is not what was put in.
+    Raises IntegrityError when what the store gives back is not what was put in, and as the signer does.
     """
+    manifest, digest = release.manifest.canonical(), release.manifest.digest
+    signature = sign(release.manifest, signer) if signer is not None else None
+    build = seal_build(digest, commit, signer) if commit is not None else None
     sizes = {name: entry.bytes for name, entry in release.manifest.files.items()}
     for name, _ in side_by_side(lambda name: _store_file(store, release, name), sizes):
         done(name)
-    if signer is not None:
-        _store_signature(store, release.manifest, signer)
-    manifest, digest = release.manifest.canonical(), release.manifest.digest
-    if commit is not None:
-        attest(store, digest, commit, signer)
+    if signature is not None:
+        _store_signature(store, release.manifest, signature)
+    if build is not None:
+        attest(store, digest, build)
     is_new = store.create(manifest_key(digest), manifest, digest)
     _check_stored(store, manifest_key(digest), digest, "the manifest")
     list(side_by_side(lambda name: _create_file(store, release, name), sizes))  # garbage till now, perhaps collected
@@ -150,11 +151,16 @@ def _create_file(store: Store, release: Release, name: str) -> bool:
     return store.create(blob_key(entry.sha256), release.contents[name], entry.sha256)
 
 
-def _store_signature(store: Store, manifest: Manifest, signer: EllipticCurvePrivateKey) -> None:
-    bundle, place = sign(manifest, signer), signature_key(manifest.digest, key_id(signer.public_key()))
-    digest = hashlib.sha256(bundle).hexdigest()
-    store.create(place, bundle, digest)
-    _check_stored(store, place, digest, "the signature")
+def _store_signature(store: Store, manifest: Manifest, signature: Sealed) -> None:
+    """One that the same signer left before is as good: by an identity, no two have the same bytes."""
+    place = signature_key(manifest.digest, signature.by.id)
+    store.create(place, signature.bundle, hashlib.sha256(signature.bundle).hexdigest())
+    try:
+        found = find_signature(store, manifest, [signature.by])
+    except IntegrityError as error:
+        raise IntegrityError(f"{error}; remove {place} there and publish again") from error
+    if found is None:
+        raise IntegrityError(f"{store.place}: {place} was stored, and is not there; publish again")
 
 
 def _check_stored(store: Store, key: str, digest: str, name: str) -> None:

@@ -1,8 +1,8 @@
 """Signatures in the format of OpenSSF Model Signing 1.0: an in-toto statement in a DSSE envelope in a Sigstore bundle.
 
 `model_signing verify key FOLDER --signature FOLDER/model.sig --public-key KEY` checks a pulled release without
-Pointsman. Written with `cryptography` alone: that package takes a second to load, and promotion has two. Deterministic
-(RFC 6979): to sign the same release again gives the same bytes.
+Pointsman. Signing with a key is written with `cryptography` alone: that package takes a second to load, and promotion
+has two. Deterministic (RFC 6979): to sign the same release again gives the same bytes. Without a key: keyless.py.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -31,7 +29,6 @@ from cryptography.hazmat.primitives.serialization import (
 
 from stages.publish.manifest import MANIFEST, Manifest, canonical_json
 from stages.shared.errors import ConfigurationError, IntegrityError
-from stages.shared.params import PublishParams
 
 SIGNATURE = "model.sig"
 """The signature's name beside the files of a pulled release; no part of the release itself."""
@@ -42,9 +39,43 @@ PREDICATE = "https://model_signing/signature/v1.0"
 SUFFIX = ".pub"
 
 
+class Trusted(Protocol):
+    """Who may sign: a key (PublicKey), or an identity (keyless.TrustedIdentity)."""
+
+    @property
+    def id(self) -> str:
+        """Names their signatures in a store."""
+        ...
+
+    @property
+    def origin(self) -> str:
+        """What they are called, for messages."""
+        ...
+
+    def open(self, bundle: bytes, where: str) -> bytes:
+        """The statement that they have signed. Raises IntegrityError for a bundle that is not theirs, or changed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A statement in a bundle, and who must be trusted to believe it."""
+
+    bundle: bytes
+    by: Trusted
+
+
+class Signer(Protocol):
+    """Signs with a key (PrivateKey), or by an identity (keyless_signer.IdentitySigner)."""
+
+    def seal(self, statement: bytes) -> Sealed:
+        """Sign an in-toto statement."""
+        ...
+
+
 @dataclass(frozen=True)
 class PublicKey:
-    """Who may sign: a key, and the file that it came from, for messages."""
+    """A key that may sign, and the file that it came from, for messages."""
 
     key: ec.EllipticCurvePublicKey
     origin: str
@@ -52,7 +83,41 @@ class PublicKey:
     @property
     def id(self) -> str:
         """Hex SHA-256 of the key in PEM, as the format has it."""
-        return key_id(self.key)
+        pem = self.key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        return hashlib.sha256(pem).hexdigest()
+
+    def open(self, bundle: bytes, where: str) -> bytes:
+        """The statement that this key has signed. Raises IntegrityError for any other bundle."""
+        try:
+            found = json.loads(bundle)
+            sealed = found.get("dsseEnvelope", found)
+            payload = base64.b64decode(sealed["payload"], validate=True)
+            signature = base64.b64decode(sealed["signatures"][0]["sig"], validate=True)
+            self.key.verify(signature, _signed_bytes(payload), ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature as error:
+            raise IntegrityError(f"{where}: the signature is not made with {self.origin}, or was changed") from error
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise IntegrityError(f"{where}: not a signature: {error!r}") from error
+        return payload
+
+
+@dataclass(frozen=True)
+class PrivateKey:
+    """A key that signs, and the file that it came from, for messages."""
+
+    key: ec.EllipticCurvePrivateKey
+    origin: str
+
+    def seal(self, statement: bytes) -> Sealed:
+        """Sign an in-toto statement; to sign the same again gives the same bytes."""
+        public = PublicKey(self.key.public_key(), self.origin)
+        signed = self.key.sign(_signed_bytes(statement), ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+        bundle = canonical_json({
+            "mediaType": BUNDLE,
+            "verificationMaterial": {"publicKey": {"hint": public.id}, "tlogEntries": []},
+            "dsseEnvelope": envelope(statement, signed),
+        })  # fmt: skip
+        return Sealed(bundle, public)
 
 
 def make_keys(path: Path) -> None:
@@ -71,7 +136,7 @@ def make_keys(path: Path) -> None:
     public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
-def load_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
+def load_private_key(path: Path) -> PrivateKey:
     """A private key that signs. Raises ConfigurationError for a file that holds none of the curve P-256."""
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
@@ -79,13 +144,7 @@ def load_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
         raise ConfigurationError(f"{path} is no private key: {error}; make one: pointsman keys PATH") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ConfigurationError(f"{path}: not an elliptic key of the curve P-256; make one: pointsman keys PATH")
-    return key
-
-
-def key_from_environment(params: PublishParams) -> ec.EllipticCurvePrivateKey | None:
-    """The key at the path that the variable `publish.signing_key_env` holds; None where it is not set."""
-    path = os.environ.get(params.signing_key_env)
-    return load_private_key(Path(path)) if path else None
+    return PrivateKey(key, str(path))
 
 
 def load_public_key(path: Path) -> PublicKey:
@@ -99,57 +158,31 @@ def load_public_key(path: Path) -> PublicKey:
     return PublicKey(key, str(path))
 
 
-def key_id(key: ec.EllipticCurvePublicKey) -> str:
-    """Hex SHA-256 of a public key in PEM."""
-    return hashlib.sha256(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
-
-
-def sign(manifest: Manifest, key: ec.EllipticCurvePrivateKey) -> bytes:
+def sign(manifest: Manifest, signer: Signer) -> Sealed:
     """A bundle that signs every file of a release, and its manifest."""
-    return canonical_json({
-        "mediaType": BUNDLE,
-        "verificationMaterial": {"publicKey": {"hint": key_id(key.public_key())}, "tlogEntries": []},
-        "dsseEnvelope": envelope(canonical_json(_statement(manifest)), key),
-    })  # fmt: skip
+    return signer.seal(canonical_json(_statement(manifest)))
 
 
-def envelope(payload: bytes, key: ec.EllipticCurvePrivateKey | None) -> dict[str, Any]:
-    """A statement in a DSSE envelope, signed where there is a key."""
-    signatures = []
-    if key is not None:
-        signed = key.sign(_envelope(payload), ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
-        signatures = [{"sig": base64.b64encode(signed).decode(), "keyid": ""}]
-    return {"payload": base64.b64encode(payload).decode(), "payloadType": PAYLOAD, "signatures": signatures}
+def envelope(payload: bytes, *signatures: bytes) -> dict[str, Any]:
+    """A statement in a DSSE envelope."""
+    signed = [{"sig": base64.b64encode(each).decode(), "keyid": ""} for each in signatures]
+    return {"payload": base64.b64encode(payload).decode(), "payloadType": PAYLOAD, "signatures": signed}
 
 
-def open_envelope(sealed: Any, trusted: Sequence[PublicKey], where: str) -> tuple[bytes, str | None]:
-    """The statement in a DSSE envelope, and the file of the first trusted key that signed it; None: nobody trusted did.
-
-    Raises IntegrityError for what is no envelope.
-    """
+def read_payload(sealed: bytes, where: str) -> bytes:
+    """The statement in a DSSE envelope or its bundle, whoever signed it. Raises IntegrityError for what is neither."""
     try:
-        payload = base64.b64decode(sealed["payload"], validate=True)
-        signatures = [base64.b64decode(each["sig"], validate=True) for each in sealed["signatures"]]
-    except (ValueError, LookupError, TypeError) as error:
+        found = json.loads(sealed)
+        return base64.b64decode(found.get("dsseEnvelope", found)["payload"], validate=True)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise IntegrityError(f"{where}: not a signed statement: {error!r}") from error
-    for key in trusted:
-        for signature in signatures:
-            with suppress(InvalidSignature):
-                key.key.verify(signature, _envelope(payload), ec.ECDSA(hashes.SHA256()))
-                return payload, key.origin
-    return payload, None
 
 
-def check_signature(bundle: bytes, manifest: Manifest, key: PublicKey, where: str) -> None:
-    """Raise IntegrityError unless the bundle signs exactly this release with exactly this key."""
+def check_signature(bundle: bytes, manifest: Manifest, trusted: Trusted, where: str) -> None:
+    """Raise IntegrityError unless the bundle signs exactly this release, by exactly this key or identity."""
+    statement = trusted.open(bundle, where)
     try:
-        envelope = json.loads(bundle)["dsseEnvelope"]
-        payload = base64.b64decode(envelope["payload"], validate=True)
-        signature = base64.b64decode(envelope["signatures"][0]["sig"], validate=True)
-        key.key.verify(signature, _envelope(payload), ec.ECDSA(hashes.SHA256()))
-        signed = _signed_files(json.loads(payload))
-    except InvalidSignature as error:
-        raise IntegrityError(f"{where}: the signature is not made with {key.origin}, or was changed") from error
+        signed = _signed_files(json.loads(statement))
     except (ValueError, LookupError, TypeError) as error:
         raise IntegrityError(f"{where}: not a signature of a release: {error!r}") from error
     if signed != _files(manifest):
@@ -182,6 +215,6 @@ def _signed_files(statement: dict[str, Any]) -> dict[str, str]:
     return {each["name"]: each["digest"] for each in statement["predicate"]["resources"]}
 
 
-def _envelope(payload: bytes) -> bytes:
+def _signed_bytes(payload: bytes) -> bytes:
     """What is signed: DSSE's pre-authentication encoding."""
     return f"DSSEv1 {len(PAYLOAD)} {PAYLOAD} {len(payload)} ".encode() + payload

@@ -10,8 +10,9 @@ from stages.publish.channels import Event, is_channel_name, list_channels, read_
 from stages.publish.fetch import find_signature, list_releases, read_manifest, verify_stored
 from stages.publish.identity import identify, read_identity
 from stages.publish.promotion import Desk, find
-from stages.publish.signature import PublicKey, load_public_key
+from stages.publish.signature import Trusted
 from stages.publish.store import Store
+from stages.publish.trust import load_trusted
 from stages.shared.errors import IntegrityError
 
 
@@ -51,7 +52,7 @@ def verify(desk: Desk, name: str | None, done: Callable[[str], None] = lambda di
             faults.append(str(error))
     if name is not None and not channels:
         wanted.append(find(desk, name).digest)
-    releases, trusted = tuple(dict.fromkeys(wanted)), trusted_keys(desk)
+    releases, trusted = tuple(dict.fromkeys(wanted)), all_trusted(desk)
     for digest in releases:
         faults += verify_stored(desk.store, digest) or _signature_faults(desk, digest, trusted)
         done(digest)
@@ -67,17 +68,17 @@ def _identity(store: Store, faults: list[str], *, make: bool) -> str | None:
         return None
 
 
-def trusted_keys(desk: Desk) -> list[PublicKey]:
-    """Every key that any channel trusts."""
+def all_trusted(desk: Desk) -> list[Trusted]:
+    """Every key and identity that any channel trusts."""
     policies = desk.policies()
-    paths = {path for policy in (*policies.channels.values(), policies.other) for path in policy.signed_by}
-    return [load_public_key(desk.root / path) for path in sorted(paths)]
+    named = {each for policy in (*policies.channels.values(), policies.other) for each in policy.signed_by}
+    return load_trusted(desk.root, sorted(named, key=str))
 
 
-def _signature_faults(desk: Desk, digest: str, trusted: list[PublicKey]) -> list[str]:
+def _signature_faults(desk: Desk, digest: str, trusted: list[Trusted]) -> list[str]:
     try:
-        for key in trusted:
-            find_signature(desk.store, read_manifest(desk.store, digest), [key])
+        for each in trusted:
+            find_signature(desk.store, read_manifest(desk.store, digest), [each])
         read_builds(desk.store, digest, trusted)
     except IntegrityError as error:
         return [str(error)]

@@ -92,8 +92,8 @@ class Follower:
         """The channel's newest event, its release found and signed as required."""
         if not self._options.allow_unsigned and not self._desk.policies().of(self.channel).signed_by:
             raise ConfigurationError(
-                f"infra/gates.yaml names no key that signs releases for {self.channel} (signed_by), so nothing vouches "
-                "for what it serves; name one (`pointsman keys PATH`), or try it out with --allow-unsigned"
+                f"infra/gates.yaml names no key or identity that signs releases for {self.channel} (signed_by), so "
+                "nothing vouches for what it serves; name one (`pointsman keys PATH`), or try with --allow-unsigned"
             )
         found = find(self._desk, self.channel)
         if found.event is None:

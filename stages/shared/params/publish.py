@@ -7,6 +7,20 @@ from pydantic import model_validator
 from stages.shared.params.section import Section
 
 
+class SigstoreParams(Section):
+    """Who signs without a key: the identity that a CI or another OIDC provider vouches for."""
+
+    trust: str = "public"
+    """`public`, or the trust config of a private Sigstore, seen from the repository: its addresses and keys."""
+    private: bool = False
+    """Whether its addresses may be private ones, as of a server in this network; this machine itself always may."""
+    token_env: str = "POINTSMAN_IDENTITY_TOKEN"
+    """The environment variable with the identity token; with `_FILE` behind its name, with the path of its file. Where
+    neither is set, the CI's own is taken."""
+    audience: str = "sigstore"
+    """For whom the token must be made out."""
+
+
 class PublishParams(Section):
     """Where a release goes."""
 
@@ -21,6 +35,8 @@ class PublishParams(Section):
     secret_key_env: str = "AWS_SECRET_ACCESS_KEY"
     signing_key_env: str = "POINTSMAN_SIGNING_KEY"
     """The environment variable with the path of the private key that signs releases; unset, they stay unsigned."""
+    sigstore: SigstoreParams | None = None
+    """Signs by an identity instead: `{trust: public}`; the identity and what it signed then stand in a public log."""
 
     @model_validator(mode="after")
     def _one_place(self) -> PublishParams:

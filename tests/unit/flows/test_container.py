@@ -143,6 +143,23 @@ def test_a_key_goes_to_the_stages_that_need_it_and_stands_on_no_command_line(
     assert not any("s3cret" in each or "FORGE" in each for command in commands.values() for each in command)
 
 
+def test_a_stage_that_signs_by_an_identity_gets_its_token_and_the_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    token, request = "POINTSMAN_IDENTITY_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
+    for name in (token, request):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv(f"{token}_FILE", "/run/tokens/ci")
+    by_key = parameters(publish={"folder": "releases"})
+    assert not {token, request} & {*needs_of("publish", by_key, tmp_path, IMAGE).keys}
+    by_identity = parameters(publish={"folder": "releases", "sigstore": {"trust": "/etc/sigstore.json"}})
+    needs = needs_of("publish", by_identity, tmp_path, IMAGE)
+    assert needs.network
+    assert {token, request} <= {*needs.keys}
+    assert {Path("/run/tokens/ci"), Path("/etc/sigstore.json")} <= {*needs.reads}
+    assert "secret" not in " ".join(ran("publish", by_identity, tmp_path))
+
+
 def test_questions_outside_the_checkout_are_there_to_read(tmp_path: Path) -> None:
     assert "--volume=/data/questions:/data/questions:ro" in ran("ingest", behind_an_api(), tmp_path)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 
-from stages.publish.attestation import Build, attest, commit_from_environment, read_builds
+from stages.publish.attestation import Build, attest, commit_from_environment, read_builds, seal_build
 from stages.publish.folder import FolderStore
 from stages.publish.keys import attestation_key, attestations_of
 from stages.publish.release import publish
@@ -39,10 +40,33 @@ def test_who_signs_the_release_signs_what_it_was_built_from(folder_store: Folder
     assert read_builds(folder_store, DIGEST, [other]) == [Build(FIRST, None)]
 
 
+def test_one_that_a_key_signed_without_a_bundle_is_believed(folder_store: FolderStore, tmp_path: Path) -> None:
+    for name in ("ours", "other"):
+        make_keys(tmp_path / name)
+    bundle = json.loads(seal_build(DIGEST, FIRST, load_private_key(tmp_path / "ours")))
+    attest(folder_store, DIGEST, json.dumps(bundle["dsseEnvelope"]).encode())
+    ours, other = (load_public_key(tmp_path / f"{name}.pub") for name in ("ours", "other"))
+    assert read_builds(folder_store, DIGEST, [other, ours]) == [Build(FIRST, ours.origin)]
+    assert read_builds(folder_store, DIGEST, [other]) == [Build(FIRST, None)]
+
+
+def test_one_in_the_name_of_a_trusted_key_that_is_not_its_own_is_not_believed(
+    folder_store: FolderStore, tmp_path: Path
+) -> None:
+    for name in ("ours", "other"):
+        make_keys(tmp_path / name)
+    ours = load_public_key(tmp_path / "ours.pub")
+    forged = json.loads(seal_build(DIGEST, FIRST, load_private_key(tmp_path / "other")))
+    forged["verificationMaterial"]["publicKey"]["hint"] = ours.id
+    attest(folder_store, DIGEST, json.dumps(forged).encode())
+    with pytest.raises(IntegrityError, match="not made with"):
+        read_builds(folder_store, DIGEST, [ours])
+
+
 def test_one_that_was_changed_or_is_about_another_release_is_not_believed(
     folder_store: FolderStore, tmp_path: Path
 ) -> None:
-    attest(folder_store, DIGEST, FIRST, None)
+    attest(folder_store, DIGEST, seal_build(DIGEST, FIRST, None))
     (stored,) = folder_store.entries(attestations_of(DIGEST))
     content = b"".join(folder_store.read(stored.key) or ())
     elsewhere = "0" * 64

@@ -40,18 +40,22 @@ def public(path: Path) -> PublicKey:
     return load_public_key(path.with_name(f"{path.name}.pub"))
 
 
+def signed(manifest: Manifest, key: Path) -> bytes:
+    return sign(manifest, load_private_key(key)).bundle
+
+
 def test_a_signature_holds_for_its_release_and_key(key: Path) -> None:
-    check_signature(sign(MANIFEST, load_private_key(key)), MANIFEST, public(key), "here")
+    check_signature(signed(MANIFEST, key), MANIFEST, public(key), "here")
 
 
 def test_to_sign_again_gives_the_same_bytes(key: Path) -> None:
-    assert sign(MANIFEST, load_private_key(key)) == sign(MANIFEST, load_private_key(key))
+    assert signed(MANIFEST, key) == signed(MANIFEST, key)
 
 
 def test_another_key_is_refused(key: Path, tmp_path: Path) -> None:
     make_keys(tmp_path / "other.pem")
     with pytest.raises(IntegrityError, match=r"not made with .*other\.pem\.pub"):
-        check_signature(sign(MANIFEST, load_private_key(key)), MANIFEST, public(tmp_path / "other.pem"), "here")
+        check_signature(signed(MANIFEST, key), MANIFEST, public(tmp_path / "other.pem"), "here")
 
 
 @pytest.mark.parametrize(
@@ -64,11 +68,11 @@ def test_another_key_is_refused(key: Path, tmp_path: Path) -> None:
 )
 def test_the_signature_of_another_release_is_refused(key: Path, other: Manifest) -> None:
     with pytest.raises(IntegrityError, match="for other files"):
-        check_signature(sign(MANIFEST, load_private_key(key)), other, public(key), "here")
+        check_signature(signed(MANIFEST, key), other, public(key), "here")
 
 
 def test_every_changed_byte_of_the_payload_is_found(key: Path) -> None:
-    bundle = json.loads(sign(MANIFEST, load_private_key(key)))
+    bundle = json.loads(signed(MANIFEST, key))
     payload = base64.b64decode(bundle["dsseEnvelope"]["payload"])
     for place in range(len(payload)):
         flipped = bytes([*payload[:place], payload[place] ^ 1, *payload[place + 1 :]])
@@ -116,7 +120,7 @@ def test_openssf_s_own_tool_verifies_it_and_finds_a_changed_file(
 ) -> None:
     release, folder = assemble(params, workspace), tmp_path / "pulled"
     lay_out(release, folder)
-    (folder / SIGNATURE).write_bytes(sign(release.manifest, load_private_key(key)))
+    (folder / SIGNATURE).write_bytes(signed(release.manifest, key))
     command = [sys.executable, "-m", "model_signing", "verify", "key", str(folder)]
     command += ["--signature", str(folder / SIGNATURE), "--public_key", f"{key}.pub"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
