@@ -128,10 +128,14 @@ def _watch(server: Server, say: Callable[[str], None]) -> None:
         if server.ended and server.starts < MOST_STARTS:
             say("Prefect's server ended; starting it again. The stages' work goes on.")
             server.start()
-            continue
-        missed = 0 if is_there(server.url) else missed + 1
+        missed = 0 if _there(server) else missed + 1
         if missed == MISSED:
             say(
                 f"Prefect's server at {server.url} does not answer. The stages' work goes on; the run waits a minute "
                 f"for it where it needs it. Should it end for that, {RESUME}."
             )
+
+
+def _there(server: Server) -> bool:
+    """A command's own counts as long as it lives, since it takes seconds to start; another's, where it answers."""
+    return not server.ended if server.process is not None else is_there(server.url)

@@ -57,7 +57,7 @@ def little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
     monkeypatch.setattr(own_server, "APPLICATION", "little:make")
-    monkeypatch.setattr(own_server, "LOOK_S", 0.1)
+    monkeypatch.setattr(own_server, "LOOK_S", 0.05)
     return tmp_path
 
 
@@ -111,12 +111,12 @@ def test_that_somebody_elses_server_is_gone_is_said_once_with_how_to_go_on(
     server.wait()
     try:
         with connected(server, said.append):
-            time.sleep(0.1 * (MISSED + 3))
+            time.sleep(0.05 * (MISSED + 3))
             assert said == []
             theirs.shutdown()
             theirs.server_close()
             until(lambda: bool(said))
-            time.sleep(0.1 * (MISSED + 3))
+            time.sleep(0.05 * (MISSED + 3))
     finally:
         server.stop()
     assert [line.partition("/api")[2] for line in said] == [
