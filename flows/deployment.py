@@ -49,9 +49,8 @@ def deploy(root: Path, pool: str, kind: Kind, limit: int, *, reset: bool = False
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfigurationError(f"Prefect refuses {FILE}:\n{(done.stdout + done.stderr).strip()[-2000:]}")
-    flows = [_flow(deployment) for deployment in wanted["deployments"]]
-    delete_former(flows)
-    return [f"{name}/{deployment['name']}" for name, deployment in zip(flows, wanted["deployments"], strict=True)]
+    delete_former([_flow(deployment) for deployment in wanted["deployments"]])
+    return [str(deployment["name"]) for deployment in wanted["deployments"]]
 
 
 def delete_former(flows: Sequence[str]) -> None:

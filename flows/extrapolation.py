@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from flows.estimate import Figures, candidates_of, figures
 from flows.report import read_metrics
+from stages.shared.files import read_json
 from stages.shared.params import load_params
 
 STAGES = ("ingest", "profile", "train", "evaluate", "publish")
@@ -75,10 +75,10 @@ def extrapolate(root: Path, questions: int, candidates: int) -> list[Larger]:
 def measured_growth(root: Path) -> dict[str, Growth]:
     """Stage -> how its memory grew in the bench; empty where it has not run."""
     try:
-        rows = json.loads((root / BENCH).read_text(encoding="utf-8"))
+        rows = read_json(root / BENCH)
     except FileNotFoundError:
         return {}
-    return {row["stage"]: _growth(row) for row in rows if row.get("stage") and row["unit"] == "MiB"}
+    return {row["stage"]: _growth(row) for row in rows}
 
 
 def _growth(row: Mapping[str, Any]) -> Growth:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,7 +21,8 @@ from stages.shared.processes import die_with_parent
 from stages.shared.progress import Snapshot
 
 ARTIFACT_EVERY_S = 5.0
-NOISE = ("Running stage '", "> python -m ", "ERROR: failed to reproduce '")
+NOISE = re.compile(r"Running stage '|> python -m |ERROR: failed to reproduce '|.*\d%\|")
+"""What DVC says of its own, and bars that libraries draw."""
 
 
 class LogReporter:
@@ -37,7 +39,7 @@ class LogReporter:
 
     def line(self, stage: str, text: str) -> None:
         """Log the stage's own line, without the stage's name before it."""
-        if text.strip() and not text.startswith(NOISE):
+        if text.strip() and not NOISE.match(text):
             get_run_logger().info("%s", text.removeprefix(f"{stage}: "))
 
     def progress(self, stage: str, snapshot: Snapshot | None) -> None:
@@ -53,23 +55,26 @@ class StageProgress:
     def __init__(self, stage: str) -> None:
         self._id: UUID = create_progress_artifact(0.0, key=f"progress-{stage}", description=f"{stage}: starting")  # type: ignore[assignment]
         self._stage = stage
-        self._share = 0.0
+        self._share, self._last = 0.0, ""
         self._due = time.monotonic() + ARTIFACT_EVERY_S
 
     def show(self, snapshot: Snapshot | None) -> None:
         """Send the share done and what it counts, when an update is due."""
-        if snapshot is None or not snapshot.total or time.monotonic() < self._due:
+        if snapshot is None or not snapshot.total:
+            return
+        self._last = str(snapshot)
+        if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + ARTIFACT_EVERY_S
         url = os.environ.get("PREFECT_API_URL")
         if url and not is_there(url):
             return  # Prefect's client would try for a minute, and the stage's lines wait so long
         share = min(100.0, 100.0 * snapshot.done / snapshot.total)
-        self._tell(share, str(snapshot))
+        self._tell(share, self._last)
 
     def done(self, result: str) -> None:
-        """All of it."""
-        self._tell(100.0, result)
+        """All of it, and what it counted last."""
+        self._tell(100.0, f"{result}; {self._last}" if self._last and result == "ran" else result)
 
     def failed(self, kind: str) -> None:
         """As far as it came."""

@@ -108,12 +108,12 @@ def _cell(text: str) -> str:
 
 
 def evidence_list(found: Mapping[str, Any]) -> str:
-    """The same for the narrow form that asks for an approval, what fails first."""
+    """The same for the narrow form that asks for an approval, what fails first, under a smaller heading."""
     lines = evidence_table({**found, "evidence": []}).splitlines()[:3] if found["evidence"] else [evidence_table(found)]
     for check in sorted(found["evidence"], key=lambda check: bool(check["passed"])):
         gate, wanted, what = (_cell(check[name]) for name in ("gate", "wanted", "found"))
         lines.append(f"- {'passes' if check['passed'] else '**fails**'}: {gate}: {what} (wanted: {wanted})")
-    return "\n".join(lines)
+    return "###" + "\n".join(lines).removeprefix("#")
 
 
 def _ask(form: type[Form], text: str) -> Form:

@@ -112,7 +112,17 @@ def evaluate(folder: Path) -> None:
     })  # fmt: skip
 
 
+def play(folder: Path) -> None:
+    """The stage evaluate: policies play every question by every method."""
+    from stages.evaluate.__main__ import main as stage
+
+    stage(load_params(folder / "params.yaml"), Workspace(folder))
+
+
 PARTS = {"ingest": ingest, "evaluate": evaluate}
+ALL_PARTS = {**PARTS, "play": play}
+STAGE = {"ingest": "ingest", "evaluate": "records"}
+"""Whose memory a part tells: that of records is of `pointsman records evaluate`, that of the stage of `play`."""
 
 
 def main() -> None:
@@ -121,19 +131,23 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=62_500)
     parser.add_argument("--most", type=int, default=1_000_000)
     parser.add_argument("--times", type=int, default=4)
-    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--play", type=Path, metavar="CHECKOUT", help="a clone to measure policies in, that has run")
+    parser.add_argument("--part", choices=ALL_PARTS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:
-        PARTS[given.part](Path.cwd())
+        ALL_PARTS[given.part](Path.cwd())
         used = resource.getrusage(resource.RUSAGE_SELF)
         print(json.dumps({"cpu_s": round(used.ru_utime + used.ru_stime, 1), "mib": round(used.ru_maxrss / 1024)}))
+        return
+    if given.play:
+        keep(played(given.play, given.first, given.most, given.times))
         return
     rows: list[dict[str, Any]] = []
     size = given.first
     while size <= given.most:
         rows.append(of_size(size))
         tell(rows)
-        write_json(ROOT / "metrics/bench/scale.json", summary(rows))
+        keep(summary(rows))
         if max(rows[-1][work]["mib"] for work in PARTS) > LIMIT_MIB:
             break
         size *= given.times
@@ -152,6 +166,33 @@ def of_size(questions: int) -> dict[str, Any]:
     return found
 
 
+def played(checkout: Path, first: int, most: int, times: int) -> list[dict[str, Any]]:
+    """The stage `evaluate` with so many test questions, in a clone that holds what the stages before it made."""
+    path, questions = checkout / "params.yaml", first
+    params, sizes = yaml.safe_load(path.read_text()), list[dict[str, Any]]()
+    while questions <= most:
+        params["ingest"]["sizes"]["test"] = questions // SETS
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+        measured("ingest", checkout)
+        sizes.append({"questions": questions, **measured("play", checkout)})
+        print(sizes[-1], flush=True)
+        questions *= times
+    each = (sizes[-1]["mib"] - sizes[0]["mib"]) / (sizes[-1]["questions"] - sizes[0]["questions"])
+    return [{
+        "name": "play: memory a question more, all methods", "stage": "evaluate", "ours": round(1024 * each, 1),
+        "unit": "KiB", "runs": 1, "sizes": sizes, "candidates": len(params["pool"]["experts"]),
+        "command": f"python tests/bench/scale.py --play CHECKOUT --first {first} --most {most} --times {times}",
+    }]  # fmt: skip
+
+
+def keep(rows: list[dict[str, Any]]) -> None:
+    """Put rows into metrics/bench/scale.json, in the place of those of the same stage."""
+    path = ROOT / "metrics/bench/scale.json"
+    new = {row["stage"] for row in rows}
+    before = json.loads(path.read_text()) if path.is_file() else []
+    write_json(path, [row for row in before if row["stage"] not in new] + rows)
+
+
 def tell(rows: list[dict[str, Any]]) -> None:
     """The newest row, and its ratio to linear growth from the first."""
     row, first = rows[-1], rows[0]
@@ -166,15 +207,21 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Memory and time of the largest size, as rows of metrics/bench, with all sizes beside."""
     last, first, made = rows[-1], rows[0], []
     largest, least = last["questions"], first["questions"]
-    common = {"runs": 1, "command": f"python tests/bench/scale.py --first {least} --most {largest}", "sizes": rows}
+    command = f"python tests/bench/scale.py --first {least} --most {largest}"
+
+    def common(work: str) -> dict[str, Any]:
+        """Of each row of a part."""
+        sizes = [{"questions": row["questions"], **row[work]} for row in rows]
+        return {"stage": STAGE[work], "runs": 1, "command": command, "sizes": sizes}
+
     for work in PARTS:
         memory, each, base = last[work]["mib"], last[work]["us_a_question"], first[work]["us_a_question"]
         made.append({
-            **common, "name": f"{work}: peak memory of {largest} questions", "ours": memory, "against": "2 GiB",
+            **common(work), "name": f"{work}: peak memory of {largest} questions", "ours": memory, "against": "2 GiB",
             "theirs": LIMIT_MIB, "limit": 1.0, "ratio": memory / LIMIT_MIB, "unit": "MiB",
         })  # fmt: skip
         made.append({
-            **common, "name": f"{work}: time a question, {largest} beside {least}", "ours": each,
+            **common(work), "name": f"{work}: time a question, {largest} beside {least}", "ours": each,
             "against": "linear growth", "theirs": base, "limit": 1.2, "ratio": each / base, "unit": "us",
         })  # fmt: skip
     return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from stages.evaluate import behaviour, frontier
 from stages.evaluate.contest import METHOD_FAULTS
 from stages.evaluate.routers.catalogue import FITS
 from stages.evaluate.routers.encoder import Encoder
+from stages.evaluate.routers.estimating import EstimatingRouter
 from stages.evaluate.routers.history import History, finite
 from stages.evaluate.routers.protocol import Asked, Choice, Router
 from stages.evaluate.statistics import Resamples
@@ -146,6 +147,14 @@ class Decided:
     seconds: float = 0.0
 
 
+def settled(router: Router, asked: Asked) -> Router:
+    """The same, for these questions alone: what it estimates does not depend on thrift, and is worked out once."""
+    if not isinstance(router, EstimatingRouter):
+        return router
+    estimates = router.estimate(asked)
+    return replace(router, estimate=lambda _: estimates)
+
+
 class Judge:
     """Scores choices on the split to test on."""
 
@@ -176,14 +185,13 @@ class Judge:
 
     def decide(self, found: Decided, asked: Asked, rows: slice) -> None:
         """Add the choices for some rows, at every thrift. Raises what they raise."""
-        for tally, thrift in zip(found.curve, THRIFTS, strict=True):
-            start = time.process_time()
-            choices = found.router.decide(asked, thrift)
-            if not thrift:
-                found.seconds += time.process_time() - start
-            scores = self._count(tally, choices, rows)
-            if not thrift:
-                found.scores[rows] = scores
+        start = time.process_time()
+        router = settled(found.router, asked)
+        choices = router.decide(asked)
+        found.seconds += time.process_time() - start
+        found.scores[rows] = self._count(found.curve[0], choices, rows)
+        for tally, thrift in zip(found.curve[1:], THRIFTS[1:], strict=True):
+            self._count(tally, router.decide(asked, thrift), rows)
 
     def scored(self, method: RecordsMethod, found: Decided) -> Score:
         """What came of all of it."""
