@@ -117,7 +117,7 @@ def summary(
 
 
 def compare_methods(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, str]]:
-    """Two evaluations' methods side by side, averaged over the test sets, the later one's best first."""
+    """Two evaluations' methods side by side, averaged over the test sets: the router, then the later one's best."""
     earlier = {row.method: row for row in rows({"evaluate": before})}
     found = []
     for row in rows({"evaluate": after}):
@@ -127,7 +127,7 @@ def compare_methods(before: dict[str, Any], after: dict[str, Any]) -> list[dict[
             "method": row.method, "EM before": was.em if was else "", "EM": row.em, "change": change,
             "interval": row.interval, "cost before": was.cost if was else "", "cost": row.cost, "calls": row.calls,
         })  # fmt: skip
-    return found
+    return sorted(found, key=lambda row: row["method"] != "router")
 
 
 def finding(evaluation: dict[str, Any]) -> str:

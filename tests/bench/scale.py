@@ -207,7 +207,8 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Memory and time of the largest size, as rows of metrics/bench, with all sizes beside."""
     last, first, made = rows[-1], rows[0], []
     largest, least = last["questions"], first["questions"]
-    command = f"python tests/bench/scale.py --first {least} --most {largest}"
+    times = rows[1]["questions"] // least if rows[1:] else 1
+    command = f"python tests/bench/scale.py --first {least} --most {largest} --times {times}"
 
     def common(work: str) -> dict[str, Any]:
         """Of each row of a part."""
@@ -217,11 +218,11 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for work in PARTS:
         memory, each, base = last[work]["mib"], last[work]["us_a_question"], first[work]["us_a_question"]
         made.append({
-            **common(work), "name": f"{work}: peak memory of {largest} questions", "ours": memory, "against": "2 GiB",
-            "theirs": LIMIT_MIB, "limit": 1.0, "ratio": memory / LIMIT_MIB, "unit": "MiB",
+            **common(work), "name": f"{STAGE[work]}: peak memory of {largest} questions", "ours": memory,
+            "against": "2 GiB", "theirs": LIMIT_MIB, "limit": 1.0, "ratio": memory / LIMIT_MIB, "unit": "MiB",
         })  # fmt: skip
         made.append({
-            **common(work), "name": f"{work}: time a question, {largest} beside {least}", "ours": each,
+            **common(work), "name": f"{STAGE[work]}: time a question, {largest} beside {least}", "ours": each,
             "against": "linear growth", "theirs": base, "limit": 1.2, "ratio": each / base, "unit": "us",
         })  # fmt: skip
     return made

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.report import markdown, read_metrics, rows
+from flows.report import compare_methods, markdown, read_metrics, rows
 from stages.shared.errors import IntegrityError
 
 
@@ -25,6 +25,15 @@ def test_methods_come_best_first_with_their_interval(tmp_path: Path) -> None:
     table = rows(read_metrics(tmp_path))
     assert [row.method for row in table] == ["router", "random"]
     assert table[0].cells == ("router", "0.750", "0.650 to 0.850", "0.750", "3.2", "1.50")
+
+
+def test_the_table_of_changes_begins_with_the_router_whatever_did_better() -> None:
+    before, after = ({"methods": {name: {"average": {"em": em}} for name, em in each.items()}}
+                     for each in ({"oracle": 1.0, "router": 0.5}, {"oracle": 1.0, "router": 0.25, "knn": 0.75}))  # fmt: skip
+    found = [(row["method"], row["EM before"], row["EM"], row["change"]) for row in compare_methods(before, after)]
+    assert found == [
+        ("router", "0.500", "0.250", "-0.250"), ("oracle", "1.000", "1.000", "+0.000"), ("knn", "", "0.750", ""),
+    ]  # fmt: skip
 
 
 def test_a_method_that_failed_stands_last_and_has_no_number() -> None:
