@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from stages.shared.errors import (
     PipelineError,
     TransientError,
 )
+from stages.shared.files import read_json
 
 KINDS = (ConfigurationError, DataError, TransientError, BudgetError, IntegrityError, ConflictError)
 MISSING = re.compile(r"Parameters '(.+)' are missing from 'params.yaml'")
@@ -34,7 +34,7 @@ ROOM = "make room (`dvc gc -w` drops old artifacts), then run again: it goes on 
 def left_error(workspace: Workspace, name: str) -> PipelineError | None:
     """What a stage, or a command of one, said that was wrong when it failed; None where it said nothing."""
     try:
-        left = json.loads(workspace.errors(name).read_text(encoding="utf-8"))
+        left = read_json(workspace.errors(name))
     except FileNotFoundError:
         return None
     kind = next((kind for kind in KINDS if kind.kind == left["kind"]), PipelineError)

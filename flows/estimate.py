@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from flows.report import read_metrics
 from stages.shared.entry import Workspace
-from stages.shared.files import write_json
+from stages.shared.files import read_json, read_lines, read_yaml, write_json
 from stages.shared.params import IngestParams, Params, ProfileParams, TrainParams, load_params
 from stages.shared.progress import read_progress
 
@@ -110,8 +109,7 @@ def _paid(root: Path, stage: str) -> tuple[float, float] | None:
     runs = Workspace(root).runs(stage).parent
     journals = [*runs.glob(f"ledger/{stage}-*.jsonl"), *runs.glob(f"*/ledger/{stage}-*.jsonl")]
     for path in sorted(journals, key=lambda path: path.stat().st_mtime, reverse=True):
-        lines = (line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith('{"end"'))
-        costs = [json.loads(line)["cost"] or 0 for line in lines]
+        costs = [json.loads(line)["cost"] or 0 for line in read_lines(path) if line.startswith(b'{"end"')]
         if costs:
             return len(costs), sum(costs) / PICOS
     return None
@@ -147,7 +145,7 @@ def _parts(metrics: Mapping[str, Any]) -> dict[str, float]:
 def _took(root: Path, stage: str) -> dict[str, float]:
     """What was noted of a stage; empty before it ran here."""
     kept = _kept(root, stage)
-    return dict(json.loads(kept.read_text(encoding="utf-8"))) if kept.is_file() else {}
+    return dict(read_json(kept)) if kept.is_file() else {}
 
 
 def _kept(root: Path, stage: str) -> Path:
@@ -157,7 +155,7 @@ def _kept(root: Path, stage: str) -> Path:
 def _locked(root: Path, stage: str) -> dict[str, Any]:
     """The parameters that the outputs of a stage were made with, by section; empty before its first run."""
     try:
-        lock = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8")) or {}
+        lock = read_yaml(root / "dvc.lock") or {}
     except FileNotFoundError:
         return {}
     found: dict[str, Any] = lock.get("stages", {}).get(stage, {}).get("params", {}).get("params.yaml", {})

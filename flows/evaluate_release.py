@@ -26,7 +26,7 @@ from flows.stage_task import Place, deadline_in, run_command
 from stages.shared.artifacts import write_manifest
 from stages.shared.entry import REPLIES, RUNS, Workspace
 from stages.shared.errors import ConfigurationError, IntegrityError
-from stages.shared.files import atomic_folder, read_json, read_text, write_text
+from stages.shared.files import atomic_folder, read_json, read_yaml, write_text
 from stages.shared.params import parse_params
 
 NAME = "evaluate-release"
@@ -133,7 +133,7 @@ def lay_out(root: Path, pulled: Pulled, baselines: bool) -> Path:
 
 def _params(root: Path, pulled: Pulled, baselines: bool) -> dict[str, Any]:
     """The checkout's, with the release's own of how its episodes go."""
-    own = yaml.safe_load(read_text(root / "params.yaml"))
+    own = read_yaml(root / "params.yaml")
     theirs = read_json(pulled.folder / "params.json")
     names = [sorted(_names(params["pool"])) for params in (own, theirs)]
     if names[0] != names[1]:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.process import FORGE_TOKEN
 from stages.shared.errors import ConfigurationError, PipelineError, TransientError
-from stages.shared.files import read_text
+from stages.shared.files import read_yaml
 
 if TYPE_CHECKING:
     import httpx
@@ -49,11 +48,11 @@ def read_forge(root: Path) -> Forge | None:
     if not path.is_file():
         return None
     try:
-        raw = yaml.safe_load(read_text(path))
+        raw = read_yaml(path)
         if isinstance(raw, dict) and raw.get("kind") in (None, "none"):
             return None
         forge = Forge.model_validate(raw)
-    except (yaml.YAMLError, ValidationError) as error:
+    except ValidationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
     address = urlsplit(forge.url)
     if address.scheme != "https" and address.hostname not in LOOPBACK:

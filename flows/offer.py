@@ -17,7 +17,7 @@ from flows.forge import Forge, propose
 from flows.report import read_metrics
 from flows.work_folder import WorkFolder
 from stages.shared.errors import ConfigurationError, PipelineError, TransientError
-from stages.shared.files import read_text
+from stages.shared.files import read_yaml
 
 REJECTED = ("[remote rejected]", "[rejected]")
 AUTHOR = {"user.name": "Pointsman", "user.email": "pointsman@localhost"}
@@ -60,7 +60,7 @@ def commit(work: WorkFolder, run: str) -> str | None:
 
 def title(work: WorkFolder) -> str:
     """For example `Retrain sandbox: the router's EM 0.848 -> 0.867`."""
-    profile = yaml.safe_load(read_text(work.root / "params.yaml"))["profile_name"]
+    profile = read_yaml(work.root / "params.yaml")["profile_name"]
     after, before = _em(read_metrics(work.root).get("evaluate", {})), _em(metrics_before(work))
     if after is None:
         return f"Retrain {profile}"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 
-from stages.shared.files import atomic_path
+from stages.shared.files import atomic_path, read_json
 
 REPORTS_URL = "POINTSMAN_REPORTS_URL"
 """The environment variable that says where a browser finds the folder."""
@@ -42,7 +41,7 @@ def release_told(root: Path) -> list[str]:
     receipt = root / "artifacts" / "publish" / "release.json"
     if not receipt.is_file():
         return []
-    digest = str(json.loads(receipt.read_text(encoding="utf-8"))["digest"])[:12]
+    digest = str(read_json(receipt)["digest"])[:12]
     return [
         f"Release `{digest}`: `pointsman show {digest}` tells what is in it. To let a channel serve it, run "
         f"the deployment **promote** with release `{digest}`, or `pointsman promote {digest} --to production`."

@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from stages.shared.errors import ConfigurationError
+from stages.shared.files import read_text
 
 HOST = "127.0.0.1"
 START_SECONDS = 120
@@ -52,7 +53,7 @@ def url_file(root: Path) -> Path:
 def running_url(root: Path) -> str | None:
     """The API of `pointsman up` in this checkout; None where it does not run."""
     try:
-        url = url_file(root).read_text(encoding="utf-8").strip()
+        url = read_text(url_file(root)).strip()
     except FileNotFoundError:
         return None
     return url if answers(url) else None

@@ -22,6 +22,7 @@ from flows.evaluations import pooled
 from flows.settings import set_value
 from stages.shared.entry import REPLIES, RUNS, Workspace
 from stages.shared.errors import ConfigurationError, PipelineError
+from stages.shared.files import read_json, read_yaml
 from stages.shared.params import parse_params
 from stages.shared.progress import FOLDER, Snapshot
 
@@ -137,7 +138,7 @@ def _work_off(
     with dvc.work_off(sweep.root, kept) as worker:
         try:
             for line in dvc.lines_of(worker, TICK_S):
-                tail = [*tail[-TAIL_LINES :], *([line] if line else [])]
+                tail = [*tail[-TAIL_LINES:], *([line] if line else [])]
                 if time.monotonic() >= look_at or not _missing(sweep, left):
                     _settle(sweep, left, failed, tell)
                     look_at = time.monotonic() + LOOK_S
@@ -180,7 +181,7 @@ def _now(root: Path) -> str:
     if not files:
         return "starting"
     try:
-        return f"{files[-1].stem} {Snapshot(**json.loads(files[-1].read_text(encoding='utf-8')))}"
+        return f"{files[-1].stem} {Snapshot(**read_json(files[-1]))}"
     except (FileNotFoundError, ValueError, TypeError):
         return "between two stages"
 
@@ -201,7 +202,7 @@ def _axis(text: str) -> tuple[str, list[str]]:
 
 
 def _check_values(root: Path, settings: Sequence[tuple[tuple[str, str], ...]]) -> None:
-    raw = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    raw = read_yaml(root / "params.yaml")
     for each in settings:
         changed = copy.deepcopy(raw)
         for key, value in each:

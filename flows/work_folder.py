@@ -24,15 +24,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flows import dvc
 from flows.base import BRANCHES, Base, offered
 from flows.drift import RENEWED
 from flows.settings import changed, write_settings
 from stages.shared.entry import FRESH, REPLIES, RUNS, Workspace
 from stages.shared.errors import ConfigurationError, ConflictError
-from stages.shared.files import read_json, read_text, write_json
+from stages.shared.files import read_json, read_yaml, write_json
 
 STORE_HOME = "POINTSMAN_STORE_HOME"
 STATE = "retrain.json"
@@ -194,7 +192,7 @@ def lend(checkout: Path, root: Path) -> None:
 
     Raises ConfigurationError for a path that leads out of the repository: it would lead elsewhere from the clone.
     """
-    params = yaml.safe_load(read_text(root / "params.yaml"))
+    params = read_yaml(root / "params.yaml")
     for text in _texts({name: section for name, section in params.items() if name != "publish"}):
         path = Path(text)
         if not text or len(text) > LONGEST_NAME or path.is_absolute() or not (checkout / path).exists():

@@ -85,6 +85,8 @@ def _parse(text: bytes, where: str) -> Any:
         raise DataError(f"{where}: not JSON ({error.msg}, column {error.colno}); correct or remove it") from error
     except RecursionError as error:
         raise DataError(f"{where}: JSON nested too deeply; correct or remove it") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise DataError(f"{where}: not JSON that can be read ({error}); correct or remove it") from error
 
 
 def _is_of(row: Any, dataset: str) -> bool:

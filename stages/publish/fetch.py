@@ -17,7 +17,7 @@ from stages.publish.signature import SIGNATURE, Trusted, check_signature
 from stages.publish.store import Store
 from stages.publish.window import side_by_side
 from stages.shared.errors import ConfigurationError, IntegrityError
-from stages.shared.files import atomic_folder, sha256
+from stages.shared.files import atomic_folder, read_bytes, sha256
 
 SHORTEST = 6
 """Digits of a digest that may stand for the whole."""
@@ -131,7 +131,7 @@ def verify_stored(store: Store, digest: str, done: Callable[[str], None] = lambd
 def verify_release(folder: Path, digest: str) -> Manifest:
     """Hash a downloaded release again. Raises IntegrityError naming the file that is missing or changed."""
     try:
-        data = (folder / MANIFEST).read_bytes()
+        data = read_bytes(folder / MANIFEST)
     except FileNotFoundError as error:
         raise IntegrityError(f"{folder / MANIFEST} is missing; remove the folder, it is downloaded again") from error
     manifest = parse_manifest(data, digest, str(folder))

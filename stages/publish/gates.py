@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stages.publish.evidence import Check
 from stages.publish.trust import Identity, Signatory
 from stages.shared.errors import ConfigurationError
-from stages.shared.files import read_text
+from stages.shared.files import read_yaml
 from stages.shared.params import DATASETS
 
 POLICY = Path("infra") / "gates.yaml"
@@ -113,11 +112,9 @@ def load_policies(root: Path) -> Policies:
     """Read infra/gates.yaml. Raises ConfigurationError naming every wrong key, metric and set."""
     path = root / POLICY
     try:
-        return Policies.model_validate(yaml.safe_load(read_text(path)))
+        return Policies.model_validate(read_yaml(path))
     except FileNotFoundError as error:
         raise ConfigurationError(f"{path}: no such file; it says what each channel asks of a release") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not readable YAML: {error}") from error
     except ValidationError as error:
         raise ConfigurationError(
             f"{path}:\n" + "\n".join(f"  {_explain(fault)}" for fault in error.errors())

@@ -25,7 +25,7 @@ from stages.shared.entry import Workspace
 from stages.shared.episode.prompt import render_prompt
 from stages.shared.episode.roster import make_roster, read_descriptors
 from stages.shared.errors import DataError, IntegrityError
-from stages.shared.files import sha256
+from stages.shared.files import read_bytes, sha256
 from stages.shared.params import Params
 
 POLICY, DESCRIPTORS, PARAMS, PROMPT, CARD = "policy", "descriptors.json", "params.json", "prompt.txt", "README.md"
@@ -191,7 +191,7 @@ def _materials(workspace: Workspace) -> dict[str, str]:
 
 def _metrics(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
         json.loads(data)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; run the stage {path.stem} first (`pointsman run`)") from error

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from stages.publish.manifest import MANIFEST, Manifest, canonical_json
 from stages.shared.errors import ConfigurationError, IntegrityError
+from stages.shared.files import read_bytes
 
 SIGNATURE = "model.sig"
 """The signature's name beside the files of a pulled release; no part of the release itself."""
@@ -139,7 +140,7 @@ def make_keys(path: Path) -> None:
 def load_private_key(path: Path) -> PrivateKey:
     """A private key that signs. Raises ConfigurationError for a file that holds none of the curve P-256."""
     try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
+        key = load_pem_private_key(read_bytes(path), password=None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigurationError(f"{path} is no private key: {error}; make one: pointsman keys PATH") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
@@ -150,7 +151,7 @@ def load_private_key(path: Path) -> PrivateKey:
 def load_public_key(path: Path) -> PublicKey:
     """A public key that is trusted. Raises ConfigurationError for a file that holds none of the curve P-256."""
     try:
-        key = load_pem_public_key(path.read_bytes())
+        key = load_pem_public_key(read_bytes(path))
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise ConfigurationError(f"{path} is no public key: {error}; `pointsman keys PATH` writes PATH.pub") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stages.shared.errors import DataError
+import yaml
+
+from stages.shared.errors import ConfigurationError, DataError
 
 WRITTEN_BY_HAND = 1 << 20
 STATE = 1 << 26
@@ -66,7 +68,16 @@ def read_text(path: Path, most: int = WRITTEN_BY_HAND) -> str:
 
 def read_json(path: Path, most: int = STATE) -> Any:
     """Raises as `read_text`, and ValueError for what is no JSON."""
-    return json.loads(read_bytes(path, most))
+    return _parsed(read_bytes(path, most))
+
+
+def read_yaml(path: Path) -> Any:
+    """What somebody wrote by hand. Raises ConfigurationError for what is no YAML, else as `read_bytes`."""
+    content = read_bytes(path, WRITTEN_BY_HAND)
+    try:
+        return yaml.safe_load(content.decode("utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{path} is not readable YAML: {error}; correct it") from error
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
@@ -82,9 +93,16 @@ def read_rows(path: Path) -> Iterator[Any]:
     """The JSON values in the lines of a file, but for a line that a crash cut short; none where there is no file."""
     for line in read_lines(path) if path.exists() else ():
         try:
-            yield json.loads(line)
+            yield _parsed(line)
         except ValueError:
             continue
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("lists or objects nested too deeply") from error
 
 
 def read_end(path: Path) -> list[str]:

@@ -1,4 +1,5 @@
-"""Coverage-guided fuzzing of what reads text from outside: responses, turns, replies, the ledger.
+"""Coverage-guided fuzzing of what reads text from outside: responses, turns, replies, whole episodes and their reward,
+the ledger, files of questions, parameters.
 
 `python tests/bench/fuzz.py --seconds 60` (not a measurement: `make bench` runs ten seconds of it). It starts from
 tests/faults/corpus, keeps what it learns under .pointsman/bench/fuzz, and stops at the first input that breaks a law,
@@ -9,18 +10,23 @@ whose file it names: copy it into the corpus with the fix. Needs atheris:
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib.util
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 ROOT = Path(__file__).resolve().parents[2]
 ATHERIS = ROOT / ".pointsman" / "bench" / "atheris"
 FOUND = ROOT / ".pointsman" / "bench" / "fuzz"
 CORPUS = ROOT / "tests" / "faults" / "corpus"
 LONGEST = 4096
-sys.path[:0] = [str(ROOT), str(ATHERIS)]
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+sys.path[:0] = [str(ROOT), str(ATHERIS), str(ROOT / "tests" / "faults")]
 
 
 def laws(data: bytes) -> None:
@@ -48,7 +54,9 @@ def laws(data: bytes) -> None:
     without_end_tokens(text)
     assert 0.0 <= f1(text, (text,)) <= 1.0
     assert exact_match(text, (text,)) in (0.0, 1.0)
-    with tempfile.NamedTemporaryFile(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as file:
+    play(text)
+    read(data)
+    with tempfile.NamedTemporaryFile(dir=MEMORY) as file:
         file.write(data)
         file.flush()
         try:
@@ -56,6 +64,55 @@ def laws(data: bytes) -> None:
                 journal.catch_up()
         except IntegrityError:
             pass
+
+
+def play(text: str) -> None:
+    """An episode in which the policy writes this, and every candidate says it."""
+    from campaign import DESCRIPTORS, EPISODE, Characters
+
+    from stages.shared.episode.driver import run_episode
+    from stages.shared.episode.normaliser import CostNormaliser
+    from stages.shared.episode.reward import score
+    from stages.shared.episode.roster import make_roster
+    from stages.shared.episode.types import Generation
+    from stages.shared.params import RewardParams
+    from stages.shared.pool.candidate import Candidate, Outcome, Reply
+
+    wrote, _, said = text.partition("\n\n")
+
+    class Said:
+        candidates: ClassVar = {each.name: Candidate(each.name, "m", "", 1.0, 1.0) for each in DESCRIPTORS}
+
+        async def ask(self, name: str, query: str) -> Reply:
+            assert "secret" not in query
+            return Reply(said or text, Outcome.ANSWERED, 3, 3)
+
+    async def policy(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+        ends = [wrote.find(each) + len(each) for each in stop if each in wrote]
+        return Generation(tuple(map(ord, wrote[: min([*ends, max_tokens])])), None, "stop" if ends else "length")
+
+    words = Characters()
+    prompt = words.encode("question : secret\n")
+    episode = asyncio.run(run_episode(prompt, make_roster(DESCRIPTORS), policy, Said(), words, EPISODE))
+    assert len(episode.response_ids) == len(episode.response_mask) <= EPISODE.response_tokens
+    assert len(episode.turns) <= EPISODE.max_calls + 1
+    reward = score(episode, ("belane",), RewardParams(), CostNormaliser(8))
+    assert reward.total is not None
+    assert -1.0 <= reward.total <= 1.0
+    assert reward.em == 0.0 or "belane" in wrote.casefold(), "an answer that the policy did not write"
+
+
+def read(data: bytes) -> None:
+    """A file of questions, and one of parameters, that hold this."""
+    from stages.ingest.rows import read_file
+    from stages.shared.errors import PipelineError
+    from stages.shared.params import load_params
+
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        for name in ("rows.jsonl", "rows.json", "params.yaml"):
+            (path := Path(folder) / name).write_bytes(data)
+            with suppress(PipelineError):
+                load_params(path) if path.suffix == ".yaml" else read_file(path, "nq", "train")
 
 
 def main() -> None:

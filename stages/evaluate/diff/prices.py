@@ -13,11 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.evaluate.diff.run import Episode, Episodes, Run
 from stages.shared.errors import ConfigurationError
-from stages.shared.files import read_text
+from stages.shared.files import read_yaml
 
 Prices = Mapping[str, float]
 """Candidate -> USD per 1M completion tokens."""
@@ -34,13 +32,11 @@ class Repriced:
 def read_prices(path: Path) -> dict[str, float]:
     """A table `NAME: PRICE` or `NAME: {price: PRICE}`, or a whole params.yaml. Raises ConfigurationError."""
     try:
-        found = yaml.safe_load(read_text(path))
+        found = read_yaml(path)
     except FileNotFoundError as error:
         raise ConfigurationError(
             f"{path}: no such file; --prices takes a table NAME: PRICE, or a params.yaml"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not readable YAML: {error}") from error
     if isinstance(found, dict) and isinstance(found.get("pool"), dict):
         return prices_of(found)
     if not isinstance(found, dict) or not found:

@@ -11,11 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from stages.shared.artifacts import verify_manifest
 from stages.shared.errors import ConfigurationError, IntegrityError
-from stages.shared.files import read_json, read_text
+from stages.shared.files import read_json, read_yaml
 
 COLUMNS = (
     "method", "pool", "dataset", "question_id", "question", "answers", "prediction", "em", "cost", "called",
@@ -115,10 +114,7 @@ def _episode(row: Mapping[str, Any]) -> Episode:
 
 
 def _mapping(path: Path) -> Mapping[str, Any]:
-    try:
-        found = yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise IntegrityError(f"{path} is not readable YAML: {error}") from error
+    found = read_yaml(path)
     if not isinstance(found, dict):
         raise IntegrityError(f"{path} must hold a mapping of sections, found {type(found).__name__}")
     return found

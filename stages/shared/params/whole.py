@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError, model_validator
 
 from stages.shared.errors import ConfigurationError
-from stages.shared.files import read_text
+from stages.shared.files import read_yaml
 from stages.shared.params.episode import EpisodeParams
 from stages.shared.params.evaluate import EvaluateParams
 from stages.shared.params.ingest import IngestParams
@@ -53,11 +52,9 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     Raises ConfigurationError naming every wrong key, its value and what was expected.
     """
     try:
-        raw = yaml.safe_load(read_text(path))
+        raw = read_yaml(path)
     except FileNotFoundError as error:
         raise ConfigurationError(f"{path}: no such file; write one with `pointsman use sandbox`") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not readable YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigurationError(f"{path} must hold a mapping of sections, found {type(raw).__name__}")
     return parse_params(raw, str(path))

@@ -85,6 +85,7 @@ GOOD = b'{"question": "a ?", "answer": "x"}\n'
         (b'{"input": "a ?", "output": "[broken"}', "output: not JSON"),
         (b'{"question": "\xff", "answer": "x"}', "not UTF-8"),
         (b"[" * 100_000, "nested too deeply"),
+        (b'{"question": ' + b"9" * 5000 + b', "answer": "x"}', "not JSON that can be read"),
     ],
 )
 def test_a_malformed_row_is_named_with_what_is_wrong(tmp_path: Path, second: bytes, says: str) -> None:
