@@ -43,7 +43,8 @@ def verify(
 ) -> None:
     """Hash what is stored again, and check its history.
 
-    Every file of every release, signatures by trusted keys, and that the channels' histories have no gap and no fork.
+    Every file of every release, signatures by trusted keys and identities, and that the channels' histories have no gap
+    and no fork.
     What a promoter that died did not write down, in the store or in the journal (git tags release/STORE/…), is written
     down.
     """

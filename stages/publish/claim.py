@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -16,6 +17,7 @@ from stages.shared.errors import IntegrityError
 
 ISSUER, OTHER_NAME = "1.3.6.1.4.1.57264.1.1", "1.3.6.1.4.1.57264.1.7"
 """Fulcio's extensions of a certificate: https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md."""
+KEY_ID = re.compile(r"[0-9a-f]{64}")
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, x509.ExtensionNotFound, x509.DuplicateExtension)
 """What reading something that is no bundle raises."""
 
@@ -49,7 +51,7 @@ def read_claim(bundle: bytes, where: str) -> Claim:
     try:
         material = json.loads(bundle)["verificationMaterial"]
         if "certificate" not in material:
-            return Claim(str(material["publicKey"]["hint"]))
+            return Claim(_key_id(material["publicKey"]["hint"]))
         identity, issuer = _subject(base64.b64decode(material["certificate"]["rawBytes"], validate=True))
         index, logged = _logged(material)
     except UNREADABLE as error:
@@ -67,7 +69,16 @@ def _subject(der: bytes) -> tuple[str, str]:
     issuer = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier(ISSUER)).value
     if len(found) != 1 or not isinstance(issuer, x509.UnrecognizedExtension):
         raise ValueError(f"a certificate for {len(found)} names")
-    return found[0], issuer.value.decode()
+    said = found[0], issuer.value.decode()
+    if not all(each.isprintable() for each in said):
+        raise ValueError("a certificate for a name that cannot be shown")
+    return said
+
+
+def _key_id(hint: str) -> str:
+    if not KEY_ID.fullmatch(hint):
+        raise ValueError("a key that is not named by its SHA-256")
+    return hint
 
 
 def _logged(material: dict[str, Any]) -> tuple[int | None, str | None]:

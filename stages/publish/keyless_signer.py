@@ -19,6 +19,7 @@ from stages.publish.claim import read_claim
 from stages.publish.identity_token import read_token
 from stages.publish.keyless import Trust, TrustedIdentity, read_trust
 from stages.publish.signature import Sealed
+from stages.shared.episode.protocol import neutralise
 from stages.shared.errors import ConfigurationError, IntegrityError, PipelineError, TransientError
 from stages.shared.params.publish import SigstoreParams
 from stages.shared.pool.candidate import Candidate
@@ -48,7 +49,7 @@ class IdentitySigner:
         """
         from sigstore import dsse
 
-        with _explained(self._trust.origin):
+        with _explained(self._trust.origin, str(self._token)):
             bundle = self._signer.sign_dsse(dsse.Statement(statement)).to_json().encode()
         claim = read_claim(bundle, f"what Sigstore ({self._trust.origin}) made")
         assert claim.identity is not None
@@ -149,8 +150,8 @@ def _context(trust: Trust, wire: Wire) -> SigningContext:
 
 
 @contextmanager
-def _explained(origin: str) -> Iterator[None]:
-    """Failures of Sigstore's client, as ours. None of them shows the token."""
+def _explained(origin: str, token: str) -> Iterator[None]:
+    """Failures of Sigstore's client, as ours. None of them shows the token, even where a service sends it back."""
     from sigstore._internal.fulcio.client import ExpiredCertificate, FulcioClientError
     from sigstore._internal.rekor import RekorClientError
     from sigstore.errors import Error
@@ -159,9 +160,9 @@ def _explained(origin: str) -> Iterator[None]:
     try:
         yield
     except FulcioClientError as error:
-        raise _refusal("Fulcio", origin, error, error.__cause__) from error
+        raise _refusal("Fulcio", origin, token, error.__cause__) from error
     except RekorClientError as error:
-        raise _refusal("Rekor", origin, error, error.__context__) from error
+        raise _refusal("Rekor", origin, token, error.__context__) from error
     except (ExpiredIdentity, ExpiredCertificate) as error:
         raise ConfigurationError("the identity token expired before it was used; get a new one") from error
     except requests.exceptions.SSLError as error:
@@ -176,12 +177,13 @@ def _explained(origin: str) -> Iterator[None]:
         ) from error
 
 
-def _refusal(service: str, origin: str, error: Exception, cause: BaseException | None) -> PipelineError:
+def _refusal(service: str, origin: str, token: str, cause: BaseException | None) -> PipelineError:
     """By what the service answered: its fault, which passes, or ours."""
     answer = cause.response if isinstance(cause, requests.HTTPError) else None
     if answer is None:
-        return ConfigurationError(f"{service} ({origin}) answers with something else than expected: {error}")
-    said = f"{service} ({origin}) refuses with {answer.status_code}: {answer.text[:SAID]}"
+        return ConfigurationError(f"{service} ({origin}) answers with no certificate; is that its address?")
+    text = neutralise(answer.text.replace(token, "***"))[:SAID]
+    said = f"{service} ({origin}) refuses with {answer.status_code}: {text}"
     if answer.status_code == TOO_MANY or answer.status_code >= BROKEN:
         return TransientError(f"{said}; try again")
     return ConfigurationError(f"{said}; is the identity token for this Sigstore?")

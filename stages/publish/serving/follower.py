@@ -32,7 +32,7 @@ class Follower:
     """
 
     def __init__(self, desk: Desk, metrics: Metrics, options: Options) -> None:
-        """With `allow_unsigned`, a channel whose policy trusts no key is served all the same."""
+        """With `allow_unsigned`, a channel whose policy trusts nobody is served all the same."""
         self.channel = options.channel
         self.current: Served | None = None
         self._desk = desk

@@ -60,7 +60,7 @@ def parse_options(argv: Sequence[str] | None = None) -> tuple[Options, Path]:
     add("--port", type=_number(int, 0, 65535), default=Options.port, help="0 takes a free one (default: %(default)s)")
     add("--poll", dest="poll_s", type=_number(float, 0.05), default=Options.poll_s, metavar="SECONDS",
         help="between looks at the channel (default: %(default)s)")  # fmt: skip
-    add("--allow-unsigned", action="store_true", help="also serve a channel whose policy trusts no key, to try it out")
+    add("--allow-unsigned", action="store_true", help="also serve a channel whose policy trusts nobody, to try it out")
     add("--rate", type=many, default=Options.rate, help="requests a minute, of all clients together")
     add("--concurrency", type=many, default=Options.concurrency, help="questions at once (default: %(default)s)")
     add("--queue", type=_number(int, 0), default=Options.queue, help="questions that may wait (default: %(default)s)")

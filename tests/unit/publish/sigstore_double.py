@@ -1,8 +1,9 @@
-"""Sigstore on loopback, as small as its clients let it be: an OIDC issuer, Fulcio, Rekor (v1), with keys of their own.
+"""Sigstore on loopback, as small as its clients let it be: an OIDC issuer, Fulcio, Rekor (v1), a timestamp authority.
 
 Nothing is left out that a client checks: Fulcio asks the issuer for its keys and checks the token with them, checks
 that the applicant holds the key, and puts the promise of a certificate log into what it signs; Rekor checks the
-signature that it is shown and answers with a signed entry timestamp, a proof of inclusion and a checkpoint (RFC 6962).
+signature that it is shown and answers with a signed entry timestamp, a proof of inclusion and a checkpoint (RFC 6962);
+the timestamp authority signs its time (RFC 3161). Each has keys of its own.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import jwt
+from asn1crypto import algos, cms, core, tsp
+from asn1crypto import x509 as asn1
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,6 +35,7 @@ Json = dict[str, Any]
 FULCIO = "1.3.6.1.4.1.57264.1."
 SCTS = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
 HOUR = timedelta(hours=1)
+STAMP = "/api/v1/timestamp"
 EARLIER = (b"what others", b"logged before", b"us")
 """Leaves that the log holds already, so that a proof of inclusion has something to prove."""
 
@@ -159,6 +163,60 @@ class Log:
 
 
 @dataclass
+class Clock:
+    """A timestamp authority: what it is shown was there at this time."""
+
+    key: ec.EllipticCurvePrivateKey = field(default_factory=new_key)
+    root_key: ec.EllipticCurvePrivateKey = field(default_factory=new_key)
+    shift: timedelta = timedelta()
+    """It is this much ahead."""
+
+    def __post_init__(self) -> None:
+        purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
+        self.root = self._certificate("root of time", self.root_key, x509.BasicConstraints(True, 0))
+        self.own = self._certificate("time", self.key, purpose)
+
+    def _certificate(
+        self, name: str, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType
+    ) -> x509.Certificate:
+        subject, issuer = (
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, "root of time")
+        )
+        now = datetime.now(UTC)
+        made = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
+        made = made.serial_number(x509.random_serial_number()).add_extension(extension, critical=True)
+        made = made.not_valid_before(now - 9 * HOUR).not_valid_after(now + 9 * HOUR)
+        return made.sign(self.root_key, hashes.SHA256())
+
+    def stamp(self, query: bytes) -> bytes:
+        """The answer to a query, both in DER."""
+        asked, der = tsp.TimeStampReq.load(query), self.own.public_bytes(Encoding.DER)
+        own, digest = asn1.Certificate.load(der), algos.DigestAlgorithm({"algorithm": "sha256"})
+        said = tsp.TSTInfo({
+            "version": "v1", "policy": "1.2.3", "message_imprint": asked["message_imprint"], "serial_number": 1,
+            "gen_time": (datetime.now(UTC) + self.shift).replace(microsecond=0), "nonce": asked["nonce"].native,
+        }).dump()  # fmt: skip
+        named = tsp.ESSCertIDv2({"hash_algorithm": digest, "cert_hash": sha256(der).digest()})
+        by_whom = tsp.SigningCertificateV2({"certs": [named]})
+        attributes = cms.CMSAttributes([
+            cms.CMSAttribute({"type": "content_type", "values": ["tst_info"]}),
+            cms.CMSAttribute({"type": "message_digest", "values": [sha256(said).digest()]}),
+            cms.CMSAttribute({"type": "signing_certificate_v2", "values": [by_whom]}),
+        ])  # fmt: skip
+        signer = cms.SignerInfo({
+            "version": "v1", "digest_algorithm": digest, "signed_attrs": attributes,
+            "sid": {"issuer_and_serial_number": {"issuer": own.issuer, "serial_number": own.serial_number}},
+            "signature_algorithm": {"algorithm": "sha256_ecdsa"}, "signature": signed(self.key, attributes.dump()),
+        })  # fmt: skip
+        content = cms.SignedData({
+            "version": "v3", "digest_algorithms": [digest], "certificates": [own], "signer_infos": [signer],
+            "encap_content_info": {"content_type": "tst_info", "content": core.ParsableOctetString(said)},
+        })  # fmt: skip
+        token = cms.ContentInfo({"content_type": "signed_data", "content": content})
+        return bytes(tsp.TimeStampResp({"status": {"status": "granted"}, "time_stamp_token": token}).dump())
+
+
+@dataclass
 class Sigstore:
     """All of it behind one address, and what its clients must know of it."""
 
@@ -166,8 +224,9 @@ class Sigstore:
     issuer_key: ec.EllipticCurvePrivateKey = field(default_factory=new_key)
     authority: Authority = field(default_factory=Authority)
     log: Log = field(default_factory=Log)
+    clock: Clock = field(default_factory=Clock)
     broken: str = ""
-    """The path of a service that answers with 500."""
+    """The path of a service that answers with 500, and with the token that it was sent."""
     moved: str = ""
     """The path of a service that answers with a redirect elsewhere."""
 
@@ -181,31 +240,35 @@ class Sigstore:
         """What model_signing and Pointsman take as a trust config."""
         kept = {"start": "2020-01-01T00:00:00Z"}
         service = [{"url": self.url, "majorApiVersion": 1, "validFor": kept, "operator": "loopback"}]
+        authority, clock = [self.authority.root], [self.clock.own, self.clock.root]
         return {
             "mediaType": "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json",
             "trustedRoot": {
                 "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
                 "tlogs": [self._logged(self.log.key, kept)],
                 "ctlogs": [self._logged(self.authority.log_key, kept)],
-                "certificateAuthorities": [{
-                    "subject": {"organization": "loopback", "commonName": "loopback"}, "uri": self.url,
-                    "certChain": {"certificates": [{"rawBytes": b64(self.authority.root.public_bytes(Encoding.DER))}]},
-                    "validFor": kept,
-                }],
+                "certificateAuthorities": [self._certified(authority, kept)],
+                "timestampAuthorities": [self._certified(clock, kept)],
             },
             "signingConfig": {
                 "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
-                "caUrls": service, "oidcUrls": service, "rekorTlogUrls": service, "tsaUrls": [],
+                "caUrls": service, "oidcUrls": service, "rekorTlogUrls": service,
+                "tsaUrls": [service[0] | {"url": f"{self.url}{STAMP}"}],
                 "rekorTlogConfig": {"selector": "ANY"}, "tsaConfig": {"selector": "ANY"},
             },
         }  # fmt: skip
+
+    def _certified(self, chain: list[x509.Certificate], kept: Json) -> Json:
+        certificates = [{"rawBytes": b64(each.public_bytes(Encoding.DER))} for each in chain]
+        subject = {"organization": "loopback", "commonName": "loopback"}
+        return {"subject": subject, "uri": self.url, "certChain": {"certificates": certificates}, "validFor": kept}
 
     def _logged(self, key: ec.EllipticCurvePrivateKey, kept: Json) -> Json:
         public = {"rawBytes": b64(spki(key)), "keyDetails": "PKIX_ECDSA_P256_SHA_256", "validFor": kept}
         log_id = {"keyId": b64(sha256(spki(key)).digest())}
         return {"baseUrl": self.url, "hashAlgorithm": "SHA2_256", "publicKey": public, "logId": log_id}
 
-    def answer(self, path: str, token: str, body: bytes) -> tuple[int, Json]:
+    def answer(self, path: str, token: str, body: bytes) -> tuple[int, Json | bytes]:
         """What one request is answered with."""
         realm, _, place = path.strip("/").partition("/")
         if place == ".well-known/openid-configuration":
@@ -213,6 +276,8 @@ class Sigstore:
         if place == "keys":
             key = jwt.algorithms.ECAlgorithm.to_jwk(self.issuer_key.public_key(), as_dict=True)
             return 200, {"keys": [key | {"kid": "1", "use": "sig", "alg": "ES256"}]}
+        if path == STAMP:
+            return 200, self.clock.stamp(body)
         if path == "/api/v1/log/entries":
             return 201, self.log.enter(json.loads(body))
         assert path == "/api/v2/signingCert"
@@ -252,9 +317,9 @@ def _handler(served: Sigstore) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
-            broken = (500, {"code": 13, "message": "out of order"})
+            broken: tuple[int, Json | bytes] = (500, {"code": 13, "message": f"out of order, {token}"})
             status, found = broken if self.path == served.broken else served.answer(self.path, token, body)
-            said = json.dumps(found).encode()
+            said = found if isinstance(found, bytes) else json.dumps(found).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(said)))
             self.send_header("Content-Type", "application/json")

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
+from stages.publish.channels import Event
 from stages.publish.folder import FolderStore
 from stages.publish.gates import POLICY, load_policies
 from stages.publish.keys import blob_key
 from stages.publish.manage import main
 from stages.publish.manifest import FileEntry, Manifest
+from stages.publish.memory import Memory
+from stages.publish.promotion import Desk
 from stages.publish.release import Release, publish
-from stages.publish.signature import Signer, load_private_key, make_keys
+from stages.publish.serving import follower
+from stages.publish.serving.metrics import Metrics
+from stages.publish.serving.options import Options
+from stages.publish.signature import SIGNATURE, Signer, load_private_key, make_keys
 from stages.publish.signer import find_signer
-from stages.shared.errors import ConfigurationError
+from stages.shared.errors import ConfigurationError, IntegrityError
 from stages.shared.params import Params, PublishParams
 from stages.shared.params.publish import SigstoreParams
 from tests.unit.publish.sigstore_double import Sigstore, run_sigstore
@@ -160,6 +168,23 @@ def test_what_a_channel_no_longer_trusts_is_not_served(checkout: Checkout) -> No
         assert f"not signed as required (by {identity} (issuer {issuer or checkout.issuer}))" in said
         assert f"but by {CI} (issuer {checkout.issuer})" in said
     assert not (checkout.root / "live").exists()
+
+
+def test_a_server_follows_what_the_trusted_identity_signed_alone(checkout: Checkout) -> None:
+    loaded = []
+
+    async def load(folder: Path, event: Event, *given: Any) -> SimpleNamespace:
+        loaded.append((folder / SIGNATURE).is_file())
+        return SimpleNamespace(event=event, digest=event.digest)
+
+    checkout.environment.setattr(follower, "load", load)
+    checkout.promote(checkout.publish(0.5, checkout.signer()))
+    desk = Desk(checkout.store, Memory(checkout.root / ".pointsman", "store"), checkout.root)
+    asyncio.run(follower.Follower(desk, Metrics(), Options("production")).look())
+    checkout.trusts(checkout.by_identity(EVE))
+    with pytest.raises(IntegrityError, match="not signed as required"):
+        asyncio.run(follower.Follower(desk, Metrics(), Options("production")).look())
+    assert loaded == [True]
 
 
 def test_a_changed_signature_or_blob_is_found_by_verify_and_refused_by_pull(checkout: Checkout) -> None:
