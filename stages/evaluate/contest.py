@@ -21,6 +21,7 @@ from stages.evaluate.records import Record
 from stages.evaluate.routers.catalogue import FITS
 from stages.evaluate.routers.chance import RandomRouter
 from stages.evaluate.routers.corpus import Corpus, load_corpus
+from stages.evaluate.routers.descriptions import describe
 from stages.evaluate.routers.encoder import Encoder
 from stages.evaluate.routers.fixed import FixedRouter, largest
 from stages.evaluate.routers.ground import Ground
@@ -200,7 +201,8 @@ class Contest:
         if not methods:
             return {}, []
         try:
-            history = make_history(self.records, line.names, self.encode)
+            told = {entry.name: describe(entry.descriptor) for entry in line.roster.entries}
+            history = make_history(self.records, line.names, self.encode, told)
         except DataError as error:
             return {}, [Failure(method, line.pool, str(error)) for method in methods]
         texts = tuple(question.question for question in self.questions)

@@ -71,7 +71,7 @@ _NAMED = (
         "graphrouter",
         "GraphRouter",
         "baseline",
-        "Tasks (clusters), questions and candidates as a graph; a network predicts the edges of a new question.",
+        "Tasks (clusters), questions and described candidates as a graph; a network predicts a new question's edges.",
     ),
     Description(
         "routellm-mf",
@@ -86,7 +86,10 @@ _NAMED = (
         "The strongest candidate, or the best cheaper one where that is expected to do as well.",
     ),
     Description(
-        "irt-router", "IRT-Router", "baseline", "Item response theory: ability of candidates, difficulty of questions."
+        "irt-router",
+        "IRT-Router",
+        "baseline",
+        "Item response theory: ability of candidates, read from their descriptions, and difficulty of questions.",
     ),
     Description(
         "correctness", "Correctness", "baseline", "A classifier of its own for each candidate: will it be right?"

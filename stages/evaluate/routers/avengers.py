@@ -7,8 +7,8 @@ to 0..1 over the candidates; a question sums x over its nearest clusters. Here a
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.cluster import KMeans
@@ -32,6 +32,10 @@ class ClusterRouter:
     """(clusters, candidates), 0 to 1."""
     expense: np.ndarray
     """(clusters, candidates), 0 to 1."""
+    scores: np.ndarray
+    """(clusters, candidates): means, from which performance is stretched anew when candidates join."""
+    costs: np.ndarray
+    """(clusters, candidates)."""
 
     def decide(self, asked: Asked, thrift: float = 0.0) -> list[Choice]:
         """One call a question."""
@@ -45,7 +49,25 @@ class ClusterRouter:
     def without(self, gone: Collection[str]) -> ClusterRouter:
         """Every cluster thinks of the others as before."""
         kept = self.history.kept(gone)
-        return ClusterRouter(self.history.only(kept), self.centres, self.performance[:, kept], self.expense[:, kept])
+        return replace(
+            self, history=self.history.only(kept), performance=self.performance[:, kept], expense=self.expense[:, kept],
+            scores=self.scores[:, kept], costs=self.costs[:, kept],
+        )  # fmt: skip
+
+    def joined(self, new: Sequence[History]) -> ClusterRouter:
+        """With candidates by records of their own; a cluster that these never reach takes their mean over all."""
+        history = self.history.averaged(new)
+        names = [name for part in (self.history, *new) for name in part.candidates]
+        order = [names.index(name) for name in history.candidates]
+        scores = np.column_stack([self.scores, *(self._by_cluster(part, part.scores) for part in new)])[:, order]
+        costs = np.column_stack([self.costs, *(self._by_cluster(part, part.costs) for part in new)])[:, order]
+        return ClusterRouter(history, self.centres, stretched(scores), stretched(costs), scores, costs)
+
+    def _by_cluster(self, part: History, values: np.ndarray) -> np.ndarray:
+        """(clusters, candidates): means of (questions, candidates)."""
+        nearest = distances(part.vectors, self.centres).argmin(axis=1)
+        reached = [nearest == number for number in range(len(self.centres))]
+        return np.stack([values[rows if rows.any() else slice(None)].mean(axis=0) for rows in reached])
 
 
 def fit_avengers(history: History, params: EvaluateParams) -> ClusterRouter:
@@ -56,7 +78,13 @@ def fit_avengers(history: History, params: EvaluateParams) -> ClusterRouter:
     members = [clusters.labels_ == number for number in used]
     scores = np.stack([history.scores[rows].mean(axis=0) for rows in members])
     costs = np.stack([history.costs[rows].mean(axis=0) for rows in members])
-    return ClusterRouter(history, clusters.cluster_centers_[used], stretched(scores), stretched(costs))
+    return ClusterRouter(history, clusters.cluster_centers_[used], stretched(scores), stretched(costs), scores, costs)
+
+
+def distances(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """(questions, clusters), squared."""
+    found: np.ndarray = ((vectors[:, None, :] - centres[None]) ** 2).sum(axis=2)
+    return found
 
 
 def stretched(values: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ weighed at a time here. Estimates are the classifiers of `correctness` before a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,25 @@ class CascadingRouter:
         weight = self.weight * float(history.mean_costs.max() / (self.history.mean_costs.max() or 1.0))
         scorers = tuple(self.scorers[place] for place in kept)
         return CascadingRouter(history, columns(self.before, kept), scorers, self.spread[kept], weight)
+
+    def joined(self, new: Sequence[CascadingRouter]) -> CascadingRouter:
+        """With candidates that routers of their own were fitted on; a dollar is worth as much quality as before."""
+        parts = (self, *new)
+        names = [name for part in parts for name in part.history.candidates]
+        history = self.history.averaged([part.history for part in new])
+        order = [names.index(name) for name in history.candidates]
+        scorers = [scorer for part in parts for scorer in part.scorers]
+
+        def before(asked: Asked) -> np.ndarray:
+            """The estimates of all of them."""
+            found: np.ndarray = np.concatenate([part.before(asked) for part in parts], axis=1)[:, order]
+            return found
+
+        return CascadingRouter(
+            history, before, tuple(scorers[place] for place in order),
+            np.concatenate([part.spread for part in parts])[order],
+            self.weight * float(history.mean_costs.max() / (self.history.mean_costs.max() or 1.0)),
+        )  # fmt: skip
 
 
 def fit_cascading(history: History, params: EvaluateParams) -> CascadingRouter:

@@ -38,6 +38,26 @@ class EstimatingRouter:
         return EstimatingRouter(self.history.only(kept), columns(self.estimate, kept))
 
 
+@dataclass(frozen=True)
+class Enlarged:
+    """A router with candidates beside those that it was fitted on."""
+
+    candidates: tuple[str, ...]
+    costs: np.ndarray
+    """(candidates,), expected of a question."""
+    estimate: Estimate
+
+    def decide(self, asked: Asked, thrift: float = 0.0) -> list[Choice]:
+        """For each question the candidate with the best estimate, of equals the cheaper; `thrift` has no say.
+
+        Raises DataError when an estimate is no number.
+        """
+        estimates = finite("estimate", self.estimate(asked), self.candidates)
+        order = np.argsort(self.costs, kind="stable")
+        places = order[np.argmax(estimates[:, order], axis=1)]
+        return [Choice((self.candidates[place],), self.candidates[place], float(self.costs[place])) for place in places]
+
+
 def columns(estimate: Estimate, places: Sequence[int]) -> Estimate:
     """An estimate of some of the candidates alone."""
     return lambda asked: estimate(asked)[:, places]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +24,8 @@ class History:
     """(questions, candidates), millionths of a dollar."""
     vectors: np.ndarray
     """(questions, dimensions), of unit length."""
+    described: np.ndarray
+    """(candidates, dimensions): their descriptions, by the encoder that the questions went through."""
     replies: tuple[tuple[str, ...], ...] | None = None
     """(questions, candidates); None where only scores were kept."""
     worded: bool = True
@@ -56,7 +58,23 @@ class History:
         """The same questions with some of the candidates."""
         rows = None if self.replies is None else tuple(tuple(row[place] for place in places) for row in self.replies)
         names = tuple(self.candidates[place] for place in places)
-        return replace(self, candidates=names, scores=self.scores[:, places], costs=self.costs[:, places], replies=rows)
+        return replace(
+            self, candidates=names, scores=self.scores[:, places], costs=self.costs[:, places],
+            described=self.described[list(places)], replies=rows,
+        )  # fmt: skip
+
+    def averaged(self, others: Sequence[History]) -> History:
+        """One row with these candidates and those of others: everyone's means over its own records, replies empty."""
+        parts = (self, *others)
+        names = [name for part in parts for name in part.candidates]
+        costs = np.concatenate([part.mean_costs for part in parts])
+        scores = np.concatenate([part.scores.mean(axis=0) for part in parts])
+        order = np.argsort(costs, kind="stable")
+        return History(
+            ("",), tuple(names[place] for place in order), scores[None, order], costs[None, order],
+            np.zeros((1, self.vectors.shape[1])), np.concatenate([part.described for part in parts])[order],
+            (("",) * len(names),) if all(part.replies is not None for part in parts) else None, self.worded,
+        )  # fmt: skip
 
     def require(self, least: int, method: str) -> None:
         """Raises DataError where there are too few questions to fit a method on."""
@@ -72,10 +90,13 @@ class History:
             raise DataError(f"{method} reads the questions, and these records hold embeddings in their place")
 
 
-def make_history(records: Sequence[Record], candidates: Sequence[str], encode: Encoder) -> History:
+def make_history(
+    records: Sequence[Record], candidates: Sequence[str], encode: Encoder, descriptions: Mapping[str, str] | None = None
+) -> History:
     """The records of these candidates; a question counts when every one of them replied to it.
 
-    Raises DataError when there is no such question, or a score or cost is no number.
+    `descriptions`: candidate -> what is known of it; its name where nothing is. Raises DataError when there is no such
+    question, or a score or cost is no number.
     """
     table: dict[str, dict[str, Record]] = {}
     for record in records:
@@ -95,6 +116,7 @@ def make_history(records: Sequence[Record], candidates: Sequence[str], encode: E
         finite("score", np.array([[row[name].score for name in order] for row in rows]), order),
         finite("cost", np.array([[row[name].cost for name in order] for row in rows]), order),
         encode(list(whole)),
+        encode([(descriptions or {}).get(name, name) for name in order]),
         tuple(tuple(row[name].reply for name in order) for row in rows),
     )
 

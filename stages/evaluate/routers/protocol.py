@@ -46,6 +46,11 @@ class Router(Protocol):
 class FittedRouter(Router, Protocol):
     """A router that was fitted on records."""
 
+    @property
+    def history(self) -> History:
+        """What it was fitted on."""
+        ...
+
     def without(self, gone: Collection[str]) -> Router | None:
         """The same, as it stands, when candidates are taken away; None where it would have to be fitted again.
 

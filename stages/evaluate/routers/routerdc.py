@@ -1,7 +1,9 @@
 """RouterDC: question and candidates in one space, drawn together and apart by two contrastive losses.
 
 Chen et al., RouterDC: Query-Based Router by Dual Contrastive Learning (NeurIPS 2024, arXiv 2409.19886), section 3. The
-paper tunes an encoder; here a linear map on frozen MiniLM vectors is learned in its place.
+paper tunes an encoder; here a linear map on frozen MiniLM vectors is learned in its place. Of candidates that did the
+same, who counts among the best or the worst is drawn anew in each batch: in a fixed order some would never be drawn
+towards the questions that they answer as well as others.
 """
 
 from __future__ import annotations
@@ -16,9 +18,12 @@ from stages.evaluate.routers.history import History
 from stages.evaluate.routers.learning import learn, predicted, tensor
 from stages.shared.params import EvaluateParams
 
-WIDTH, BEST, WORST, GROUPS, TEMPERATURE = 128, 3, 3, 5, 0.2
-"""The paper takes three positives, three negatives and five groups; its similarities are not divided by a temperature,
-which a linear map needs to tell near from far."""
+WIDTH, BEST, WORST, GROUPS, OTHERS, WRONG, TEMPERATURE = 128, 3, 3, 5, 3, 0.5, 0.2
+"""The paper takes three positives, three negatives (none better than a half), five groups and three questions of other
+groups; its similarities are not divided by a temperature, which a linear map needs to tell near from far."""
+
+TIE = 1e-6
+"""Less than any two scores differ by."""
 
 
 class Space(torch.nn.Module):
@@ -56,10 +61,12 @@ def fit_routerdc(history: History, params: EvaluateParams) -> EstimatingRouter:
 
 def to_candidates(similarity: Any, scores: Any) -> Any:
     """Sample-LLM loss: each of the best candidates against the worst; a candidate as good as it is not against it."""
-    best = scores.topk(min(BEST, scores.shape[1])).indices
-    worst = scores.topk(min(WORST, scores.shape[1]), largest=False).indices
+    drawn = scores + torch.rand_like(scores) * TIE
+    best = drawn.topk(min(BEST, scores.shape[1])).indices
+    worst = drawn.topk(min(WORST, scores.shape[1]), largest=False).indices
     near, far = similarity.gather(1, best) / TEMPERATURE, similarity.gather(1, worst) / TEMPERATURE
-    worse = scores.gather(1, best)[:, :, None] > scores.gather(1, worst)[:, None, :]
+    low = scores.gather(1, worst)[:, None, :]
+    worse = (scores.gather(1, best)[:, :, None] > low) & (low <= WRONG)
     against = far[:, None, :].expand(worse.shape).masked_fill(~worse, float("-inf"))
     losses = torch.logsumexp(torch.cat([near[:, :, None], against], dim=2), dim=2) - near
     counts = worse.any(dim=2)
@@ -67,15 +74,14 @@ def to_candidates(similarity: Any, scores: Any) -> Any:
 
 
 def to_questions(placed: Any, group: Any) -> Any:
-    """Sample-sample loss: a question against those of other groups, beside one of its own."""
+    """Sample-sample loss: a question against `OTHERS` of other groups, beside one of its own."""
     similarity = placed @ placed.T / TEMPERATURE
     same = group[:, None] == group[None, :]
     alike = same & ~torch.eye(len(group), dtype=torch.bool)
-    usable = alike.any(dim=1) & (~same).any(dim=1)
+    usable = alike.any(dim=1) & ((~same).sum(dim=1) >= OTHERS)
     if not usable.any():
         return similarity.sum() * 0.0
     similarity, same, alike = similarity[usable], same[usable], alike[usable]
-    partner = torch.multinomial(alike.float(), 1)
-    near = similarity.gather(1, partner)
-    far = similarity.masked_fill(same, float("-inf"))
+    near = similarity.gather(1, torch.multinomial(alike.float(), 1))
+    far = similarity.gather(1, torch.multinomial((~same).float(), OTHERS))
     return (torch.logsumexp(torch.cat([near, far], dim=1), dim=1) - near[:, 0]).mean()

@@ -32,7 +32,7 @@ def read_llmrouter(folder: Path, without: Sequence[str] = ()) -> RecordTable:
     price = np.array([float(prices[name]["output_price"]) for name in names])
     return RecordTable(
         "LLMRouter", names, "USD per 1M output tokens", _rows(folder / "train.json", train, names, price),
-        _rows(folder / "test.json", test, names, price),
+        _rows(folder / "test.json", test, names, price), tuple(prices[name].get("feature") or name for name in names),
     )  # fmt: skip
 
 

@@ -52,6 +52,8 @@ class RecordTable:
     cost_unit: str
     train: Rows
     test: Rows
+    descriptions: tuple[str, ...] | None = None
+    """Of the candidates, where the publisher has any; their names otherwise."""
 
     def history(self, encode: Encoder) -> History:
         """The split to fit on, candidates from the cheapest to the dearest."""
@@ -60,6 +62,7 @@ class RecordTable:
         return History(
             self.train.questions, names, finite("score", self.train.scores[:, order], names),
             finite("cost", self.train.costs[:, order], names), unit_vectors(self.train, encode),
+            encode([(self.descriptions or self.candidates)[place] for place in order]),
             self.train.ordered(order), self.train.vectors is None,
         )  # fmt: skip
 

@@ -88,7 +88,7 @@ async def _play(
 ) -> list[Played]:  # fmt: skip
     records = read_records(workspace.artifacts("profile") / "records.parquet")
     marker, encode = load_marker(workspace.runs("evaluate")), Kept(minilm, workspace.state / "embeddings")
-    fitted = fit_all(records, cases[0].names, shots, params.evaluate, encode)
+    fitted = fit_all(records, cases[0].descriptors, shots, params.evaluate, encode)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(replaying(params, workspace, candidates))
         trained, base = await load_players(stack, workspace.artifacts("train"), params, pool)

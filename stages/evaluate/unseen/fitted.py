@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
+from statistics import fmean
 
 from stages.evaluate.contest import METHOD_FAULTS
 from stages.evaluate.records import Record
 from stages.evaluate.routers.catalogue import FITS
+from stages.evaluate.routers.descriptions import Newcomer, describe
 from stages.evaluate.routers.encoder import Encoder
-from stages.evaluate.routers.estimating import EstimatingRouter
-from stages.evaluate.routers.history import make_history
+from stages.evaluate.routers.history import History, make_history
 from stages.evaluate.routers.played import ALONE
 from stages.evaluate.routers.protocol import Asked, Choice, FittedRouter, Router
 from stages.evaluate.unseen.cases import Case
+from stages.evaluate.unseen.joining import BY_DESCRIPTION, BY_RECORDS
 from stages.evaluate.unseen.shots import Shots
 from stages.shared.errors import DataError
 from stages.shared.params import EvaluateParams, RecordsMethod
+from stages.shared.pool.candidate import Descriptor
 
-ONE_BY_ONE: frozenset[RecordsMethod] = frozenset({"knn", "correctness"})
-"""They estimate each candidate from its own records alone: a new one is estimated beside the others."""
 NO_RECORDS = "cannot: it learns from records, and there are none of the new candidate"
 RETRAIN = "cannot: it would have to be fitted again, with records of all its candidates"
 ALONE_ALL_THE_SAME = "left out: it calls no candidate, so that none is new to it"
@@ -42,6 +41,8 @@ class Outcome:
 class Fitted:
     """The routers of `evaluate.methods` that are fitted on records, each once, on the candidates of training."""
 
+    history: History
+    """What they were fitted on."""
     routers: Mapping[RecordsMethod, FittedRouter]
     failed: Mapping[str, str]
     records: Sequence[Record]
@@ -75,44 +76,35 @@ class Fitted:
             return router
         if case.kind == "removed":
             return router.without(case.removed) or TOGETHER
-        if method not in ONE_BY_ONE or not isinstance(router, EstimatingRouter):
+        join = BY_DESCRIPTION.get(method) or BY_RECORDS.get(method)
+        if join is None:
             return RETRAIN
-        if case.knowledge == "descriptor":
+        if case.knowledge == "descriptor" and method in BY_RECORDS:
             return NO_RECORDS
-        return Widened((router, *(self._alone(case, method, name) for name in case.new)))
+        return join(router, [self._newcomer(case, name) for name in case.new], self.params)
 
-    def _alone(self, case: Case, method: RecordsMethod, name: str) -> EstimatingRouter:
-        """Fitted on what is known of a new candidate."""
+    def _newcomer(self, case: Case, name: str) -> Newcomer:
+        """What is known of a new candidate in this case; without records its price tells what a question costs."""
+        shown = {item.name: item for item in case.descriptors}
+        described = self.encode([describe(shown[name])])[0]
+        if case.knowledge == "descriptor":
+            known = zip(self.history.candidates, self.history.mean_costs, strict=True)
+            tokens = fmean([cost / shown[other].price for other, cost in known if shown[other].price] or [0.0])
+            return Newcomer(name, described, tokens * shown[name].price)
         rows = self.records if case.knowledge == "profile" else self.shots.records[name]
-        found = FITS[method](make_history(rows, [name], self.encode), self.params)
-        assert isinstance(found, EstimatingRouter)
-        return found
-
-
-@dataclass(frozen=True)
-class Widened:
-    """Routers that estimate candidates of their own, as one."""
-
-    parts: tuple[EstimatingRouter, ...]
-
-    def decide(self, asked: Asked, thrift: float = 0.0) -> list[Choice]:
-        """For each question the candidate with the best estimate, of equals the cheaper; `thrift` has no say."""
-        names = [name for part in self.parts for name in part.history.candidates]
-        costs = np.concatenate([part.history.mean_costs for part in self.parts])
-        estimates = np.concatenate([part.estimate(asked) for part in self.parts], axis=1)
-        order = np.argsort(costs, kind="stable")
-        places = order[np.argmax(estimates[:, order], axis=1)]
-        return [Choice((names[place],), names[place], float(costs[place])) for place in places]
+        own = make_history(rows, [name], self.encode, {name: describe(shown[name])})
+        return Newcomer(name, described, float(own.mean_costs[0]), own)
 
 
 def fit_all(
-    records: Sequence[Record], names: Sequence[str], shots: Shots, params: EvaluateParams, encode: Encoder
+    records: Sequence[Record], known: Sequence[Descriptor], shots: Shots, params: EvaluateParams, encode: Encoder
 ) -> Fitted:
     """Fit every method of `evaluate.methods` on the records of these candidates, and what a played one needs.
 
     Raises DataError without any record.
     """
-    history = make_history(records, names, encode)
+    told = {item.name: describe(item) for item in known}
+    history = make_history(records, list(told), encode, told)
     routers: dict[RecordsMethod, FittedRouter] = {}
     failed: dict[str, str] = {}
     needed = {*params.methods, *(["knn"] if "knn-multi" in params.methods else [])}
@@ -121,4 +113,4 @@ def fit_all(
             routers[method] = FITS[method](history, params)
         except METHOD_FAULTS as error:
             failed[method] = str(error) or type(error).__name__
-    return Fitted(routers, failed, records, shots, params, encode)
+    return Fitted(history, routers, failed, records, shots, params, encode)

@@ -300,7 +300,7 @@ async def test_a_case_of_other_candidates_is_played_by_all_that_can_without_fitt
 ) -> None:
     pool = FakePool()
     who, held = player(RememberingPool(pool)), contest(lines, marker, methods=("knn", "mlp"))
-    fitted = fit_all(held.records, lines[0].names, Shots({}, {}), held.params, ones)
+    fitted = fit_all(held.records, DESCRIPTORS[:2], Shots({}, {}), held.params, ones)
     asked = Asked(tuple(question.question for question in QUESTIONS), np.ones((len(QUESTIONS), 1)))
     with Progress("unseen", total=None, unit="episodes", root=tmp_path) as progress:
         measurement = Measurement(who, who, QUESTIONS, TARIFF, in_flight=8, progress=progress)
@@ -325,7 +325,7 @@ async def test_the_starred_methods_play_a_case_with_its_own_candidates(
 ) -> None:
     methods = ("knn-multi", "prompt-llm-multi")
     who, held = player(RememberingPool(FakePool())), contest(lines, marker, methods=methods)
-    fitted = fit_all(held.records, lines[0].names, Shots({}, {}), held.params, ones)
+    fitted = fit_all(held.records, DESCRIPTORS[:2], Shots({}, {}), held.params, ones)
     asked = Asked(tuple(question.question for question in QUESTIONS), np.ones((len(QUESTIONS), 1)))
     cases = [
         Case("added", tuple(DESCRIPTORS), ("Guvex",), knowledge="descriptor"),

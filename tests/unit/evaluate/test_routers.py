@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from stages.evaluate.records import Record, read_records
 from stages.evaluate.routers import bert
@@ -31,6 +32,7 @@ from stages.evaluate.routers.hybrid import slack
 from stages.evaluate.routers.knn import nearest
 from stages.evaluate.routers.llmrank import PATTERNS, features
 from stages.evaluate.routers.protocol import Asked
+from stages.evaluate.routers.routerdc import to_candidates
 from stages.evaluate.routers.routoo import spend
 from stages.shared.errors import ConfigurationError, DataError
 from stages.shared.params import EvaluateParams, RecordsMethod, load_params, parse_params
@@ -67,7 +69,7 @@ QUICK = sorted(set(FITS) - LOOK - SLOW)
 
 
 def history(records: Sequence[Record] = RECORDS, names: Sequence[str] = ("Arlix", "Bomon")) -> History:
-    return make_history(records, names, letters)
+    return make_history(records, names, letters, {"Arlix": "best at quarry", "Bomon": "best at composer"})
 
 
 def taken(method: RecordsMethod, known: History, *texts: str, thrift: float = 0.0, **more: Any) -> list[str]:
@@ -294,6 +296,20 @@ def test_a_history_without_a_single_complete_question_says_so() -> None:
 def test_a_number_that_is_none_is_refused_by_the_candidate_that_has_it(field: str) -> None:
     with pytest.raises(DataError, match=f"a {field} that is no number, of Bomon"):
         history([*RECORDS[:-1], replace(RECORDS[-1], **{field: float("nan")})])
+
+
+def test_routerdc_draws_every_candidate_that_is_as_good_and_none_from_one_that_is_right() -> None:
+    """Of six that are right and four that are wrong, no place in the table is drawn more than another."""
+    torch.manual_seed(7)
+    similarity = torch.zeros(4000, 10, requires_grad=True)
+    to_candidates(similarity, torch.tensor([[1.0] * 6 + [0.0] * 4]).expand(4000, 10)).backward()
+    pull = similarity.grad.sum(dim=0)
+    assert (pull[:6] < 0).all()
+    assert (pull[6:] > 0).all()
+    assert float(pull[:6].std() / pull[:6].mean().abs()) < 0.05
+    alike = torch.zeros(2, 4, requires_grad=True)
+    to_candidates(alike, torch.tensor([[1.0, 0.9, 0.8, 0.7], [0.0, 0.0, 0.0, 0.0]])).backward()
+    assert not alike.grad.any()
 
 
 def test_too_few_questions_are_refused_with_what_to_raise() -> None:
