@@ -77,10 +77,27 @@ def plain(text: Any) -> str:
     return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", visible(" ".join(str(text).split())))
 
 
-def shortened(value: Any) -> str:
-    """A value of params.yaml."""
-    text = plain(value)
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+def apart(before: Any, after: Any) -> tuple[str, str]:
+    """Two values of params.yaml, short, in words that differ: what long lists and texts share is left out as `…`."""
+    sides = str(before), str(after)
+    if max(map(len, sides)) <= LONGEST:
+        return plain(before), plain(after)
+    if isinstance(before, list) and isinstance(after, list) and set(map(str, before)) != set(map(str, after)):
+        return _only(before, after), _only(after, before)
+    same = next((place for place, (one, other) in enumerate(zip(*sides, strict=False)) if one != other), 0)
+    start = max(0, same - LONGEST // 4) if same > LONGEST // 2 else 0
+    return shortened("…" * bool(start) + sides[0][start:]), shortened("…" * bool(start) + sides[1][start:])
+
+
+def _only(items: Sequence[Any], others: Sequence[Any]) -> str:
+    shared = set(map(str, items)) & set(map(str, others))
+    own = [str(item) for item in items if str(item) not in shared]
+    return shortened(", ".join([*(["…"] if shared else []), *own]) or "(none)", 2 * LONGEST)
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """At most about so many characters."""
+    return plain(text if len(text) <= longest else text[: longest - 3] + "...")
 
 
 def _forced(diff: Diff) -> list[str]:
@@ -93,9 +110,7 @@ def _forced(diff: Diff) -> list[str]:
 def _changes(diff: Diff) -> list[str]:
     if not diff.changes:
         return ["Parameters, pool, prices and data: no difference."]
-    rows = [
-        (change.part, plain(change.key), shortened(change.before), shortened(change.after)) for change in diff.changes
-    ]
+    rows = [(change.part, plain(change.key), *apart(change.before, change.after)) for change in diff.changes]
     return ["## What was set otherwise\n\n" + table(("part", "key", "before", "after"), rows)]
 
 

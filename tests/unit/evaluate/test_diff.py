@@ -20,7 +20,7 @@ from stages.evaluate.diff.changes import changes
 from stages.evaluate.diff.compare import Diff, compare
 from stages.evaluate.diff.page import render
 from stages.evaluate.diff.run import read_run
-from stages.evaluate.diff.text import markdown
+from stages.evaluate.diff.text import apart, markdown
 from stages.evaluate.episodes import write_episodes
 from stages.shared.artifacts import write_manifest
 from stages.shared.errors import ConfigurationError, IntegrityError
@@ -104,6 +104,16 @@ def test_flips_carry_both_episodes(folder: Folder) -> None:
     assert len(found.flips) == 7
     flip = found.flips[0]
     assert (flip.won, flip.before.prediction, flip.after.prediction) == (False, flip.before.answers[0], "wrong")
+
+
+def test_what_differs_in_long_lists_and_texts_is_what_is_told() -> None:
+    methods = [f"method-{number}" for number in range(20)]
+    assert apart(methods, [*methods[1:], "knn"]) == ("…, method-0", "…, knn")
+    assert apart(methods, methods[::-1])[0] != apart(methods, methods[::-1])[1], "another order"
+    images = [f"registry.example/pointsman@sha256:{'0' * 63}{end}" for end in "12"]
+    assert [told[-2:] for told in apart(*images)] == ["01", "02"]
+    assert apart(0.1, 0.2) == ("0.1", "0.2")
+    assert apart(["a"], ["a", "b"]) == ("\\['a'\\]", "\\['a', 'b'\\]")
 
 
 def test_a_price_is_a_reason_to_refuse_and_a_parameter_is_not(folder: Folder) -> None:
