@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from stages.publish.claim import Claim, read_claim
 from stages.publish.keys import blob_key, manifest_key, signature_key, signatures_of
 from stages.publish.manifest import DIGEST, MANIFEST, FileEntry, Manifest, parse_manifest
 from stages.publish.signature import SIGNATURE, Trusted, check_signature
-from stages.publish.store import Store
+from stages.publish.store import Hashed, Store
 from stages.publish.window import side_by_side
 from stages.shared.errors import ConfigurationError, IntegrityError
 from stages.shared.files import atomic_folder, read_bytes, sha256
@@ -63,7 +63,7 @@ def read_json(store: Store, manifest: Manifest, name: str) -> dict[str, Any]:
     entry = manifest.files.get(name)
     if entry is None:
         raise IntegrityError(f"{store.place}: release {manifest.digest[:16]} has no {name}")
-    data = b"".join(_checked(store, name, entry))
+    data = _content(store, name, entry)
     try:
         found = json.loads(data)
     except ValueError as error:
@@ -167,15 +167,16 @@ def resolve(store: Store, name: str) -> str:
     """The digest meant by its first digits, or by `latest`. Raises ConfigurationError when none or several are."""
     if DIGEST.fullmatch(name):
         return name
-    found = list_releases(store)
+    there = list_releases(store)
     if name == "latest":
-        found = found[:1]
+        found = there[:1]
     elif not re.fullmatch(rf"[0-9a-f]{{{SHORTEST},63}}", name):
         raise ConfigurationError(f"{name!r} names no release: give `latest` or {SHORTEST} or more hexadecimal digits")
     else:
-        found = [digest for digest in found if digest.startswith(name)]
+        found = [digest for digest in there if digest.startswith(name)]
     if not found:
-        raise ConfigurationError(f"{store.place} holds no release {name}; publish one first (`pointsman run`)")
+        way = "`pointsman releases` lists them" if there else "publish one first (`pointsman run`)"
+        raise ConfigurationError(f"{store.place} holds no release {name}; {way}")
     if len(found) > 1:
         raise ConfigurationError(
             f"{name} is ambiguous in {store.place}: " + ", ".join(sorted(digest[:16] for digest in found))
@@ -189,8 +190,7 @@ def _sizes(manifest: Manifest) -> dict[str, int]:
 
 def _fault(store: Store, name: str, entry: FileEntry) -> str | None:
     try:
-        for _ in _checked(store, name, entry):
-            pass
+        _check(store, name, entry)
     except IntegrityError as error:
         return str(error)
     return None
@@ -199,21 +199,29 @@ def _fault(store: Store, name: str, entry: FileEntry) -> str | None:
 def _fetch_file(store: Store, name: str, entry: FileEntry, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as handle:
-        for _ in _checked(store, name, entry, handle.fileno()):
-            pass
+        _check(store, name, entry, handle.fileno())
 
 
-def _checked(store: Store, name: str, entry: FileEntry, sink: int | None = None) -> Iterator[bytes]:
-    """A file's content in chunks, written into the sink; at its end it is known to be right. Raises IntegrityError."""
-    chunks = store.read(blob_key(entry.sha256), sink)
-    if chunks is None:
-        raise IntegrityError(f"{store.place}: the release lacks {name} (blob {entry.sha256[:16]}…); publish it again")
-    found, left = hashlib.sha256(), entry.bytes
-    for chunk in chunks:
-        left -= len(chunk)
-        if left < 0:
+def _check(store: Store, name: str, entry: FileEntry, sink: int | None = None) -> None:
+    """Hash a file, which is written into the sink. Raises IntegrityError where it is not what the manifest says."""
+    _refuse_other(store, name, entry, store.hash(blob_key(entry.sha256), entry.bytes, sink))
+
+
+def _content(store: Store, name: str, entry: FileEntry) -> bytes:
+    """A small file. Raises IntegrityError where it is not what the manifest says."""
+    found = bytearray()
+    chunks = store.read(blob_key(entry.sha256))
+    for chunk in chunks or ():
+        found += chunk
+        if len(found) > entry.bytes:
             break
-        found.update(chunk)
-        yield chunk
-    if left < 0 or found.hexdigest() != entry.sha256:
+    hashed = None if chunks is None else Hashed(hashlib.sha256(found).hexdigest(), len(found))
+    _refuse_other(store, name, entry, hashed)
+    return bytes(found)
+
+
+def _refuse_other(store: Store, name: str, entry: FileEntry, found: Hashed | None) -> None:
+    if found is None:
+        raise IntegrityError(f"{store.place}: the release lacks {name} (blob {entry.sha256[:16]}…); publish it again")
+    if (found.sha256, found.bytes) != (entry.sha256, entry.bytes):
         raise IntegrityError(f"{store.place}: {name} does not hash as the manifest says; do not use this release")

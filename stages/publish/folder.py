@@ -10,10 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-from stages.publish.store import CHUNK, Stored, Versioned, write_at
+from stages.publish.store import CHUNK, Hashed, Stored, Versioned, write_at
 from stages.shared.errors import ConfigurationError, IntegrityError
 
 INCOMING = ".incoming"
@@ -60,13 +61,23 @@ class FolderStore:
             _sync(target.parent)
         return created
 
-    def read(self, key: str, sink: int | None = None) -> Iterator[bytes] | None:
-        """The object in chunks of at most 1 MiB, written into the sink too; None where there is none."""
+    def read(self, key: str) -> Iterator[bytes] | None:
+        """The object in chunks of at most 1 MiB; None where there is none."""
         with self._explained(f"read {key}"):
             try:
-                return _chunks((self._root / key).open("rb"), sink)
+                return _chunks((self._root / key).open("rb"))
             except FileNotFoundError:
                 return None
+
+    def hash(self, key: str, most: int, sink: int | None = None) -> Hashed | None:
+        """Hash an object of at most `most` bytes, which is written into the sink; None where there is none."""
+        with self._explained(f"read {key}"):
+            try:
+                handle = (self._root / key).open("rb")
+            except FileNotFoundError:
+                return None
+            with handle:
+                return _hash(handle, most, sink)
 
     def entries(self, prefix: str) -> list[Stored]:
         """Every object whose key begins with `prefix`, in the order of keys."""
@@ -177,9 +188,18 @@ def _sync(folder: Path) -> None:
         os.close(number)
 
 
-def _chunks(handle: BinaryIO, sink: int | None = None) -> Iterator[bytes]:
+def _chunks(handle: BinaryIO) -> Iterator[bytes]:
     with handle:
         while chunk := handle.read(CHUNK):
-            if sink is not None:
-                write_at(sink, chunk, handle.tell() - len(chunk))
             yield chunk
+
+
+def _hash(handle: BufferedReader, most: int, sink: int | None) -> Hashed:
+    found, place, size = hashlib.sha256(), 0, os.fstat(handle.fileno()).st_size
+    memory = memoryview(bytearray(min(CHUNK, size)))
+    while size <= most and (count := handle.readinto(memory)):
+        found.update(memory[:count])
+        if sink is not None:
+            write_at(sink, memory[:count], place)
+        place += count
+    return Hashed(found.hexdigest(), max(place, size))

@@ -22,13 +22,12 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from stages.shared.files import read_end
-
 READY_WITHIN_S = 20.0
 STOPPED_WITHIN_S = 10.0
 TRIES = 3
 LOOPBACK = "127.0.0.1"
 LOG_LIMIT = 4 << 20
+LOG_END = 64 << 10
 ENDPOINT = "endpoint.json"
 SERVICES = ("master", "volume", "filer", "s3", "admin")
 SOCKETS = Path("/tmp")
@@ -135,7 +134,9 @@ def _stop(server: subprocess.Popen[bytes], ports: Mapping[str, int]) -> None:
 
 
 def _tail(log: Path) -> str:
-    return "\n".join(read_end(log)[-5:])
+    with log.open("rb") as handle:
+        handle.seek(max(log.stat().st_size - LOG_END, 0))
+        return "\n".join(handle.read(LOG_END).decode(errors="replace").splitlines()[-5:])
 
 
 def _tell(folder: Path, message: Mapping[str, str]) -> None:

@@ -1,25 +1,33 @@
-"""A large file into S3: in parts, a few at once, each with its SHA-256; it goes on where an upload was cut before."""
+"""A large file into S3: in parts, a few at once, each with a checksum; it goes on where an upload was cut before."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import math
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from stages.publish.store import Stored
-from stages.publish.window import in_order
+from stages.publish.window import AT_ONCE, in_order
 from stages.shared.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Digest
 
 PART = 16 << 20
 """Bytes of a part, of which a few are in memory at a time."""
 MOST_PARTS = 10_000
+ALGORITHM = "CRC32"
+"""Finds what breaks on the way, and costs server and client less than SHA-256. What the file is, the SHA-256 of the
+whole says: taken of what was sent before anybody can see it, and once more of what the store gives back."""
 GONE = frozenset({"NoSuchUpload", "InvalidPart"})
 """What a server says when somebody else has finished, removed or rewritten the same upload meanwhile."""
 
@@ -32,19 +40,19 @@ class Part:
     """A piece of the file, numbered from 1."""
 
     number: int
-    body: bytes
+    body: bytearray
 
     @property
     def checksum(self) -> str:
-        """SHA-256 in base64."""
-        return base64.b64encode(hashlib.sha256(self.body).digest()).decode()
+        """CRC-32 in base64."""
+        return base64.b64encode(zlib.crc32(self.body).to_bytes(4, "big")).decode()
 
     def is_listed(self, listed: Mapping[str, Any]) -> bool:
-        """Whether the server has it: by SHA-256, and by the ETag, which is an MD5, where the server lists no other."""
+        """Whether the server has it: by CRC-32, and by the ETag, which is an MD5, where the server lists no other."""
         if listed["Size"] != len(self.body):
             return False
-        if "ChecksumSHA256" in listed:
-            return bool(listed["ChecksumSHA256"] == self.checksum)
+        if "ChecksumCRC32" in listed:
+            return bool(listed["ChecksumCRC32"] == self.checksum)
         return bool(listed["ETag"].strip('"') == hashlib.md5(self.body, usedforsecurity=False).hexdigest())
 
 
@@ -57,16 +65,16 @@ class Upload:
     id: str
     listed: Mapping[int, Mapping[str, Any]]
 
-    def send(self, part: Part) -> dict[str, Any]:
-        """Upload a part, where the server does not have it yet; how it is named at the end."""
+    def send(self, part: Part) -> tuple[Part, dict[str, Any]]:
+        """Upload a part, where the server does not have it yet; the part, and how it is named at the end."""
         checksum, listed = part.checksum, self.listed.get(part.number)
         if listed is not None and part.is_listed(listed):
             etag = listed["ETag"]
         else:
             etag = self.client.upload_part(
-                **self.target, UploadId=self.id, PartNumber=part.number, Body=part.body, ChecksumSHA256=checksum
+                **self.target, UploadId=self.id, PartNumber=part.number, Body=part.body, ChecksumCRC32=checksum
             )["ETag"]
-        return {"PartNumber": part.number, "ETag": etag, "ChecksumSHA256": checksum}
+        return part, {"PartNumber": part.number, "ETag": etag, "ChecksumCRC32": checksum}
 
     def finish(self, parts: list[dict[str, Any]]) -> None:
         """Make one object of the parts, unless there is one."""
@@ -97,23 +105,29 @@ def upload_file(client: Any, target: Target, path: Path, sha256: str, part_bytes
     """
     upload = (_unfinished(client, target) if resume else None) or _begin(client, target)
     size = max(part_bytes, math.ceil(path.stat().st_size / MOST_PARTS))
-    whole = hashlib.sha256()
-
-    def _parts() -> Iterator[Part]:
-        with path.open("rb") as handle:
-            for number, body in enumerate(iter(lambda: handle.read(size), b""), start=1):
-                whole.update(body)
-                yield Part(number, body)
-
-    sent = list(in_order(upload.send, _parts()))
+    whole, sent, spare = hashlib.sha256(), [], [bytearray(size) for _ in range(AT_ONCE + 1)]
+    with path.open("rb") as handle:
+        for part, named in in_order(upload.send, _parts(handle, spare, whole)):
+            sent.append(named)
+            spare.append(part.body)
     if whole.hexdigest() != sha256:
         upload.abort()
         raise IntegrityError(f"{path} changed while it was read; nothing was stored, publish again")
     upload.finish(sent)
 
 
+def _parts(handle: BufferedReader, spare: list[bytearray], whole: Digest) -> Iterator[Part]:
+    """A file in pieces as large as the memory that is spare for them, which is new for none; the last is shorter."""
+    number = 0
+    while count := handle.readinto(body := spare.pop()):
+        number += 1
+        del body[count:]
+        whole.update(body)
+        yield Part(number, body)
+
+
 def _begin(client: Any, target: Target) -> Upload:
-    return Upload(client, target, client.create_multipart_upload(**target, ChecksumAlgorithm="SHA256")["UploadId"], {})
+    return Upload(client, target, client.create_multipart_upload(**target, ChecksumAlgorithm=ALGORITHM)["UploadId"], {})
 
 
 def abandon(client: Any, bucket: str, prefix: str, before: datetime, *, dry_run: bool) -> list[Stored]:
@@ -133,7 +147,10 @@ def abandon(client: Any, bucket: str, prefix: str, before: datetime, *, dry_run:
 def _unfinished(client: Any, target: Target) -> Upload | None:
     """The newest upload of this key that was cut; none where the server does not let us look."""
     try:
-        found = [each for each in _uploads(client, target["Bucket"], target["Key"]) if each["Key"] == target["Key"]]
+        found = [
+            each for each in _uploads(client, target["Bucket"], target["Key"])
+            if each["Key"] == target["Key"] and each.get("ChecksumAlgorithm", ALGORITHM) == ALGORITHM
+        ]  # fmt: skip
         if not found:
             return None
         newest = Upload(client, target, max(found, key=lambda each: each["Initiated"])["UploadId"], {})

@@ -109,9 +109,12 @@ class Printer:
             self.console.print(f"{event.channel} serves {event.digest[:DIGITS]} already; nothing was changed")
             return
         before = event.previous[:DIGITS] if event.previous else "nothing"
+        way = ""
+        if event.previous:
+            again = f"promote {event.previous[:DIGITS]} --to {event.channel}"
+            way = f". Back: pointsman {again if event.kind == 'rollback' else f'rollback {event.channel}'}"
         self.console.print(
-            f"{event.channel} serves {event.digest[:DIGITS]} now (number {event.sequence}); before: {before}. "
-            f"Back: pointsman rollback {event.channel}"
+            f"{event.channel} serves {event.digest[:DIGITS]} now (number {event.sequence}); before: {before}{way}"
         )
 
     def report(self, report: Report) -> None:

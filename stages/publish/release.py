@@ -37,6 +37,9 @@ PARENT = "warm_start"
 QUESTION = "{question}"
 """Stands where the question goes, in the prompt that a release shows."""
 
+MOST = 5 << 40
+"""Bytes of the largest object of S3."""
+
 Content = bytes | Path
 
 
@@ -164,10 +167,8 @@ def _store_signature(store: Store, manifest: Manifest, signature: Sealed) -> Non
 
 
 def _check_stored(store: Store, key: str, digest: str, name: str) -> None:
-    stored = hashlib.sha256()
-    for chunk in store.read(key) or ():
-        stored.update(chunk)
-    if stored.hexdigest() != digest:
+    stored = store.hash(key, MOST)
+    if stored is None or stored.sha256 != digest:
         raise IntegrityError(
             f"{store.place}: {key} ({name}) does not hold what its name says; objects are never overwritten, "
             "so remove it there and publish again"

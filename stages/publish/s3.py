@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
-import stamina
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     HTTPClientError,
     IncompleteReadError,
-    ReadTimeoutError,
-    ResponseStreamingError,
     SSLError,
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 
 from stages.publish.location import Keys, Location
 from stages.publish.multipart import GONE, PART, abandon, upload_file
-from stages.publish.store import Stored, Versioned, write_at
-from stages.publish.window import in_order
+from stages.publish.ranges import RANGE, Range, Reader
+from stages.publish.store import Hashed, Stored, Versioned
 from stages.shared.errors import (
     BudgetError,
     ConfigurationError,
@@ -39,11 +36,10 @@ from stages.shared.errors import (
     TransientError,
 )
 
-RANGE = 8 << 20
-"""Bytes read at a time."""
-
 PROBE = "conditional-writes"
 """The object on which conditional writes are tried; it stays."""
+UNTRUE = "checksums"
+"""The object that is announced with a false checksum; no good server stores it."""
 NO_SUCH_VERSION = f'"{"0" * 32}"'
 
 MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
@@ -51,19 +47,10 @@ FAILED_CONDITION = frozenset({"PreconditionFailed", "412"})
 REFUSED_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"})
 FORBIDDEN = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccountProblem"})
 WRONG_CONTENT = frozenset({"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"})
-CUT = (IncompleteReadError, ResponseStreamingError, ReadTimeoutError)
-"""What is raised when a connection breaks or falls silent while a body is read."""
 WRONG_REGION = frozenset({"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"})
 FULL = frozenset({"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "EntityTooLarge"})
 
-
-@dataclass(frozen=True)
-class Range:
-    """A piece of an object, the bytes of the whole, and its ETag."""
-
-    content: bytes
-    size: int
-    version: str
+Result = TypeVar("Result")
 
 
 class S3Store:
@@ -106,7 +93,14 @@ class S3Store:
                     raise
 
     def probe(self) -> None:
-        """Write what must be refused. Raises ConfigurationError for a server that lets one writer overwrite another."""
+        """Write what must be refused.
+
+        Raises ConfigurationError for a server that lets one writer overwrite another, or checks no checksum.
+        """
+        self._probe_conditions()
+        self._probe_checksums()
+
+    def _probe_conditions(self) -> None:
         key = self._full(PROBE)
         with self._explained("try conditional writes"):
             self._put_if(key, b"", IfNoneMatch="*")
@@ -123,8 +117,21 @@ class S3Store:
                 "other's releases and promotions; use a server with conditional writes (AWS, SeaweedFS, MinIO, Ceph)"
             )
 
+    def _probe_checksums(self) -> None:
+        target = {"Bucket": self._location.bucket, "Key": self._full(UNTRUE)}
+        try:
+            with self._explained("try checksums"):
+                self._client.put_object(**target, Body=b"", ChecksumSHA256=_base64(hashlib.sha256(b"else").hexdigest()))
+        except IntegrityError:
+            return
+        self.remove(UNTRUE)
+        raise ConfigurationError(
+            f"{self.place}: the server does not check the SHA-256 of what it is sent, so that what arrives broken "
+            "would be stored; use a server with checksums (AWS, SeaweedFS, MinIO, newer Ceph)"
+        )
+
     def create(self, key: str, content: bytes | Path, sha256: str) -> bool:
-        """Create an object, its SHA-256 checked by the server on arrival; False where the key exists."""
+        """Create an object, its checksums checked by the server on arrival; False where the key exists."""
         with self._explained(f"create {key}"):
             try:
                 return self._create(key, content, sha256)
@@ -133,16 +140,15 @@ class S3Store:
                     return False
                 raise
 
-    def read(self, key: str, sink: int | None = None) -> Iterator[bytes] | None:
-        """The object in pieces of at most 8 MiB, the next ones fetched and written meanwhile; None where it is not."""
-        with self._explained(f"read {key}"):
-            try:
-                first = self._range(key, 0, sink)
-            except ClientError as error:
-                if _code(error) in MISSING:
-                    return None
-                raise
-        return self._ranges(key, first, sink)
+    def read(self, key: str) -> Iterator[bytes] | None:
+        """The object in pieces of at most 16 MiB; None where it is not."""
+        reader = self._reader(key)
+        first = self._found(key, lambda: reader.read(0, bytearray(RANGE)))
+        return None if first is None else self._ranges(key, reader, first)
+
+    def hash(self, key: str, most: int, sink: int | None = None) -> Hashed | None:
+        """Hash an object of at most `most` bytes, its ranges fetched and written into the sink side by side."""
+        return self._found(key, lambda: self._reader(key, sink).hash(most))
 
     def entries(self, prefix: str) -> list[Stored]:
         """Every object whose key begins with `prefix`, in the order of keys."""
@@ -158,14 +164,10 @@ class S3Store:
 
     def load(self, key: str) -> Versioned | None:
         """A small object; its version is its ETag."""
+        target = {"Bucket": self._location.bucket, "Key": self._full(key)}
+        found = self._found(key, lambda: self._client.get_object(**target))
         with self._explained(f"read {key}"):
-            try:
-                found = self._client.get_object(Bucket=self._location.bucket, Key=self._full(key))
-            except ClientError as error:
-                if _code(error) in MISSING:
-                    return None
-                raise
-            return Versioned(found["Body"].read(), found["ETag"])
+            return None if found is None else Versioned(found["Body"].read(), found["ETag"])
 
     def swap(self, key: str, content: bytes, expected: str | None) -> bool:
         """Replace the version `expected` (None: no object yet); False, and nothing done, where it is another now."""
@@ -235,29 +237,24 @@ class S3Store:
             upload_file(self._bulk, target, path, sha256, self._part_bytes, resume=False)
         return True
 
-    def _ranges(self, key: str, first: Range, sink: int | None) -> Iterator[bytes]:
-        yield first.content
-        with self._explained(f"read {key}"):
-            starts = range(len(first.content), first.size, RANGE)
-            for each in in_order(lambda start: self._range(key, start, sink, first.version), starts):
-                yield each.content
+    def _reader(self, key: str, sink: int | None = None) -> Reader:
+        return Reader(self._client, {"Bucket": self._location.bucket, "Key": self._full(key)}, self._attempts, sink)
 
-    def _range(self, key: str, start: int, sink: int | None, version: str | None = None) -> Range:
-        """At most `RANGE` bytes from `start` on; a body that is cut is asked for again."""
-        target = {"Bucket": self._location.bucket, "Key": self._full(key), **({"IfMatch": version} if version else {})}
-        for attempt in stamina.retry_context(on=CUT, attempts=self._attempts, wait_initial=0.1, wait_max=2.0):
+    def _found(self, key: str, read: Callable[[], Result]) -> Result | None:
+        """What was read; None where there is no such object."""
+        with self._explained(f"read {key}"):
             try:
-                got = self._client.get_object(**target, Range=f"bytes={start}-{start + RANGE - 1}")
+                return read()
             except ClientError as error:
-                if _code(error) == "InvalidRange" and start == 0:
-                    return Range(b"", 0, "")
+                if _code(error) in MISSING:
+                    return None
                 raise
-            with attempt:
-                content = got["Body"].read()
-        if sink is not None:
-            write_at(sink, content, start)
-        size = got.get("ContentRange", "").rpartition("/")[2] or len(content)
-        return Range(content, int(size), got["ETag"])
+
+    def _ranges(self, key: str, reader: Reader, first: Range) -> Iterator[bytes]:
+        yield bytes(first.content)
+        with self._explained(f"read {key}"):
+            for start in range(len(first.content), first.size, RANGE):
+                yield bytes(reader.read(start, bytearray(RANGE), first.version).content)
 
     @contextmanager
     def _explained(self, action: str) -> Iterator[None]:

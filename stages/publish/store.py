@@ -30,7 +30,15 @@ class Versioned:
     version: str
 
 
-def write_at(file: int, content: bytes, place: int) -> None:
+@dataclass(frozen=True)
+class Hashed:
+    """What an object is: the SHA-256 (hex) of what was read of it, and the bytes of the whole."""
+
+    sha256: str
+    bytes: int
+
+
+def write_at(file: int, content: bytes | memoryview, place: int) -> None:
     """Write all of `content` into a file, given by its descriptor, from byte `place` on, from any thread."""
     left = memoryview(content)
     while left:
@@ -54,10 +62,14 @@ class Store(Protocol):
         """Create an object; False where the key exists. Raises IntegrityError when content is not `sha256` (hex)."""
         ...
 
-    def read(self, key: str, sink: int | None = None) -> Iterator[bytes] | None:
-        """The object in pieces of a few MiB, in order; None where there is none.
+    def read(self, key: str) -> Iterator[bytes] | None:
+        """The object in pieces of a few MiB, in order; None where there is none."""
+        ...
 
-        Where there is a sink, the descriptor of a file, each piece has been written to its place there first.
+    def hash(self, key: str, most: int, sink: int | None = None) -> Hashed | None:
+        """Hash an object, which is written into the sink, the descriptor of a file; None where there is none.
+
+        As fast as the store can, and not to its end where that has more than `most` bytes.
         """
         ...
 

@@ -5,6 +5,10 @@ SHA-256, uploads it with a checksum for each part, reads it back and hashes it, 
 (`cp`), and is also given the same work: the SHA-256 of the file, cp, and cp back and its SHA-256. The rivals' packages
 come from PyPI into a virtual environment of their own, `.pointsman/bench/rivals`.
 
+Server and client share the cores, so that there is a rate that nobody can reach: what the server itself has to do for
+the cheapest copy of all, and the SHA-256, on every core at once, the client's own copying for nothing. To publish is to
+copy up, to copy down and to hash twice, to pull is to copy down and to hash once.
+
 Run by hand as `python tests/bench/releases.py [RUNS] [MIB]`, or by `make bench`; writes metrics/bench/releases.json.
 Data is in the temporary folder (TMPDIR), up to 6 GiB of it at a time: a memory file system there, as /dev/shm, leaves
 the disk out of the comparison.
@@ -25,6 +29,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -63,10 +69,12 @@ with CRTTransferManager(client, request) as manager:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a process took: seconds, and MiB at its peak."""
+    """What a process took: seconds, MiB at its peak, and seconds of CPU, its own and the server's meanwhile."""
 
     seconds: float
     memory: float
+    cpu: float
+    served: float
 
 
 @dataclass
@@ -84,16 +92,32 @@ class Times:
         return median(self.found[name])
 
 
-def spend(command: list[str], environment: Mapping[str, str], **options: object) -> Spent:
-    """Run a process to its end. Raises RuntimeError with what it said when it fails."""
-    began = time.perf_counter()
+def spend(
+    command: list[str], environment: Mapping[str, str], weed: psutil.Process | None = None, **options: object
+) -> Spent:
+    """Run a process to its end, beside a server. Raises RuntimeError with what it said when it fails."""
+    began, served = time.perf_counter(), cpu(weed)
     process = subprocess.Popen(command, env=dict(environment), stderr=subprocess.PIPE, **options)  # type: ignore[call-overload]
     said = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{command[:3]}: {said.decode()[-500:]}")
-    return Spent(time.perf_counter() - began, usage.ru_maxrss / 1024)
+    took = time.perf_counter() - began
+    return Spent(took, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime, cpu(weed) - served)
+
+
+def cpu(process: psutil.Process | None) -> float:
+    """Seconds of CPU so far."""
+    return sum(process.cpu_times()[:2]) if process else 0.0
+
+
+def weed_of(state: Path) -> psutil.Process:
+    """The process of the server whose data is there."""
+    return next(
+        each for each in psutil.process_iter(["name", "cmdline"])
+        if each.info["name"] == "weed" and any(str(state) in word for word in each.info["cmdline"])
+    )  # fmt: skip
 
 
 def work(task: str, url: str, access: str, secret: str, path: str) -> None:
@@ -112,10 +136,10 @@ def work(task: str, url: str, access: str, secret: str, path: str) -> None:
         fetch_release(store, folder.with_name("digest").read_text(), folder)
 
 
-def ours(server: Server, task: str, path: Path) -> Spent:
+def ours(server: Server, weed: psutil.Process, task: str, path: Path) -> Spent:
     """Our process."""
     command = [sys.executable, __file__, "--work", task, server.url, server.keys.access, server.keys.secret, str(path)]
-    return spend(command, os.environ)
+    return spend(command, os.environ, weed)
 
 
 def rivals(server: Server) -> tuple[dict[str, dict[str, Callable[[str, Path], list[str]]]], dict[str, str]]:
@@ -162,46 +186,53 @@ def transfers(folder: Path, mib: int, times: Times) -> None:
             handle.write(os.urandom(BLOCK))
     (folder / "note.json").write_text('{"release": 1}')
     with serving(folder / "state") as server:
-        measure_ours(server, source, folder / "pulled", times)
+        weed = weed_of(folder / "state")
+        measure_ours(server, weed, source, folder / "pulled", times)
         commands, environment = rivals(server)
         for name, command in commands.items():
             try:
-                measure_rival(name, command, environment, source, folder / "copy.bin", times)
+                measure_rival(name, command, environment, weed, source, folder / "copy.bin", times)
             except RuntimeError as error:
                 print(f"{name} fails: {error}", file=sys.stderr)
     source.unlink()
 
 
-def measure_ours(server: Server, source: Path, pulled: Path, times: Times) -> None:
+def measure_ours(server: Server, weed: psutil.Process, source: Path, pulled: Path, times: Times) -> None:
     """Publish, publish another release that shares the weights, pull."""
-    spent = ours(server, "publish", source)
+    spent = ours(server, weed, "publish", source)
     times.add("ours publish", spent.seconds)
+    times.add("cpu publish", spent.cpu)
     times.add("memory publish", spent.memory)
     source.with_name("note.json").write_text('{"release": 2}')
     store = S3Store(Location(server.url, BUCKET, "ours", REGION), server.keys)
     before = {each.key for each in store.entries("")}
-    times.add("ours shared", ours(server, "publish", source).seconds)
+    times.add("ours shared", ours(server, weed, "publish", source).seconds)
     times.add("shared bytes", sum(each.bytes for each in store.entries("") if each.key not in before))
-    spent = ours(server, "pull", pulled)
+    spent = ours(server, weed, "pull", pulled)
     times.add("ours pull", spent.seconds)
+    times.add("cpu pull", spent.cpu)
+    times.add("served down", spent.served)
     times.add("memory pull", spent.memory)
     shutil.rmtree(pulled)
 
 
 def measure_rival(
-    name: str, command: Mapping[str, Callable[[str, Path], list[str]]], environment: Mapping[str, str], source: Path,
-    copy: Path, times: Times,
+    name: str, command: Mapping[str, Callable[[str, Path], list[str]]], environment: Mapping[str, str],
+    weed: psutil.Process, source: Path, copy: Path, times: Times,
 ) -> None:  # fmt: skip
     """Copy there and back, and the hashes that make it our work."""
-    digest = spend([*HASH, str(source)], environment, stdout=subprocess.DEVNULL).seconds
-    up = spend(command["up"](name, source), environment, stdout=subprocess.DEVNULL).seconds
-    down = spend(command["down"](name, copy), environment, stdout=subprocess.DEVNULL).seconds
-    check = spend([*HASH, str(copy)], environment, stdout=subprocess.DEVNULL).seconds
+    digest = spend([*HASH, str(source)], environment, stdout=subprocess.DEVNULL)
+    up = spend(command["up"](name, source), environment, weed, stdout=subprocess.DEVNULL)
+    down = spend(command["down"](name, copy), environment, weed, stdout=subprocess.DEVNULL)
+    check = spend([*HASH, str(copy)], environment, stdout=subprocess.DEVNULL)
     copy.unlink()
-    times.add(f"{name} up", up)
-    times.add(f"{name} down", down)
-    times.add(f"{name} publish", digest + up + down + check)
-    times.add(f"{name} pull", down + check)
+    times.add("hash", digest.cpu)
+    times.add("served up", up.served)
+    times.add("served down", down.served)
+    times.add(f"{name} up", up.seconds)
+    times.add(f"{name} down", down.seconds)
+    times.add(f"{name} publish", digest.seconds + up.seconds + down.seconds + check.seconds)
+    times.add(f"{name} pull", down.seconds + check.seconds)
 
 
 @contextmanager
@@ -261,12 +292,19 @@ def rows(times: Times, runs: int, mib: int) -> list[dict[str, object]]:
         ("pull", "down", "cp alone, nothing hashed"),
     ):
         rates = {name.split()[0]: mib / times.median(name) for name in times.found if name.endswith(f" {way}")
-                 and not name.startswith(("ours", "memory"))}  # fmt: skip
+                 and not name.startswith(("ours", "memory", "cpu", "served"))}  # fmt: skip
         best, mine = max(rates, key=lambda name: rates[name]), mib / times.median(f"ours {task}")
         made.append({
             "name": f"{task}, {mib} MiB", "ours": round(mine, 1), "against": f"{best}, {against}",
             "theirs": round(rates[best], 1), "limit": RATE_LIMIT, "ratio": round(mine / rates[best], 2),
             "unit": "MiB/s", **command,
+        })  # fmt: skip
+    for task, seconds in bounds(times).items():
+        mine = mib / times.median(f"ours {task}")
+        made.append({
+            "name": f"{task}, {mib} MiB", "ours": round(mine, 1), "against": "what the cores allow (see the bench)",
+            "theirs": round(mib / seconds, 1), "limit": None, "ratio": round(mine * seconds / mib, 2), "unit": "MiB/s",
+            **command,
         })  # fmt: skip
     for name, row, unit, limit in (
         ("memory publish", "memory of publish", "MiB", MEMORY_LIMIT),
@@ -278,6 +316,13 @@ def rows(times: Times, runs: int, mib: int) -> list[dict[str, object]]:
         made.append({"name": row, "ours": round(value, 2), "against": "the limit", "theirs": limit, "limit": 1.0,
                      "ratio": round(value / limit, 3), "unit": unit, **command})  # fmt: skip
     return made
+
+
+def bounds(times: Times) -> dict[str, float]:
+    """Seconds that it takes at the least, by task, with no core idle and the client's own copying for nothing."""
+    up, down, digest = (min(times.found[name]) for name in ("served up", "served down", "hash"))
+    cores = os.cpu_count() or 1
+    return {"publish": (up + down + 2 * digest) / cores, "pull": (down + digest) / cores}
 
 
 def main(runs: int = 3, mib: int = 1024) -> None:

@@ -1,8 +1,13 @@
-"""One real S3 server for the session, and a workspace with what the earlier stages leave."""
+"""One real S3 server for the session, and a workspace with what the earlier stages leave.
+
+The server is SeaweedFS, or another, whose address POINTSMAN_TEST_S3 gives and AWS_ACCESS_KEY_ID and
+AWS_SECRET_ACCESS_KEY the keys.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import time
@@ -23,7 +28,7 @@ from stages.publish.folder import FolderStore
 from stages.publish.location import Keys, Location
 from stages.publish.s3 import S3Store
 from stages.publish.seaweed import Server, find_binary, serve_s3
-from stages.publish.store import Store, Stored, Versioned
+from stages.publish.store import Hashed, Store, Stored, Versioned
 from stages.shared.artifacts import write_manifest
 from stages.shared.entry import Workspace
 from stages.shared.episode.roster import write_descriptors
@@ -44,6 +49,7 @@ IDENTITIES = {
     ]
 }
 BUCKET = "pointsman"
+ANOTHER = os.environ.get("POINTSMAN_TEST_S3")
 
 
 def weed_runs() -> bool:
@@ -60,12 +66,24 @@ def weed() -> None:
 
 
 @pytest.fixture(scope="session")
-def server(weed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(request: pytest.FixtureRequest) -> Server:
+    running: Server = request.getfixturevalue("another_server" if ANOTHER else "weed_server")
+    S3Store(Location(running.url, BUCKET, "", "us-east-1"), running.keys).ensure_bucket()
+    return running
+
+
+@pytest.fixture(scope="session")
+def another_server() -> Server:
+    access, secret = (os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+    return Server(str(ANOTHER), Keys(access, secret, "the environment"))
+
+
+@pytest.fixture(scope="session")
+def weed_server(weed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     state = tmp_path_factory.mktemp("s3-session")
     (state / "s3").mkdir()
     (state / "s3" / "s3.json").write_text(json.dumps(IDENTITIES))
     with serve_s3(state) as running:
-        S3Store(Location(running.url, BUCKET, "", "us-east-1"), running.keys).ensure_bucket()
         yield running
 
 
@@ -92,6 +110,8 @@ def any_store(request: pytest.FixtureRequest) -> Store:
 
 @pytest.fixture
 def reader(location: Location) -> S3Store:
+    if ANOTHER:
+        pytest.skip("another server has no keys of ours that may only read")
     return S3Store(location, Keys(READER["accessKey"], READER["secretKey"], "the test"), attempts=1)
 
 
@@ -140,8 +160,11 @@ class Dying:
     def create(self, key: str, content: bytes | Path, sha256: str) -> bool:
         return bool(self._write(lambda: self.store.create(key, content, sha256)))
 
-    def read(self, key: str, sink: int | None = None) -> Iterator[bytes] | None:
-        return self.store.read(key, sink)
+    def read(self, key: str) -> Iterator[bytes] | None:
+        return self.store.read(key)
+
+    def hash(self, key: str, most: int, sink: int | None = None) -> Hashed | None:
+        return self.store.hash(key, most, sink)
 
     def entries(self, prefix: str) -> list[Stored]:
         return self.store.entries(prefix)

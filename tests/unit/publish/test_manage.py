@@ -161,6 +161,16 @@ def test_a_rollback_goes_back_past_any_gate_and_says_so_in_history(repository: R
     assert "no release to go back to" in repository.capsys.readouterr().err
 
 
+def test_a_move_says_how_it_is_taken_back(repository: Repository) -> None:
+    first, second = repository.publish(0.5), repository.publish(0.6)
+    repository.run("promote", first, "--to", "production")
+    assert "Back:" not in repository.capsys.readouterr().out
+    repository.run("promote", second, "--to", "production")
+    assert "Back: pointsman rollback production" in repository.capsys.readouterr().out
+    repository.run("rollback", "production")
+    assert f"Back: pointsman promote {second[:16]} --to production" in repository.capsys.readouterr().out
+
+
 def test_a_decision_holds_only_while_the_channel_stands_where_it_was_seen(repository: Repository) -> None:
     first, second = repository.publish(0.5), repository.publish(0.6)
     assert repository.json("promote", first, "--to", "production", "--expect", "0")["changed"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from stages.publish.fetch import fetch_release, list_releases
 from stages.publish.folder import FolderStore
 from stages.publish.keys import blob_key, manifest_key
 from stages.publish.release import Release, assemble, policy_files, publish
-from stages.publish.store import Store
+from stages.publish.store import Hashed, Store
 from stages.shared.artifacts import write_manifest
 from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, DataError, IntegrityError
@@ -140,8 +140,8 @@ def test_a_crash_at_any_write_leaves_a_whole_release_or_none(
 class Forgetful(FolderStore):
     """A store that gives back something else than it was given."""
 
-    def read(self, key: str, sink: int | None = None) -> Iterator[bytes] | None:
-        return iter((b"something else",))
+    def hash(self, key: str, most: int, sink: int | None = None) -> Hashed | None:
+        return Hashed(hashlib.sha256(b"something else").hexdigest(), 14)
 
 
 def test_a_store_that_gives_back_something_else_gets_no_manifest(release: Release, tmp_path: Path) -> None:

@@ -104,6 +104,9 @@ def misbehaving(respond: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[S
             self.rfile.read(int(self.headers["Content-Length"]))
             respond(self)
 
+        def do_DELETE(self) -> None:
+            respond(self)
+
         def log_message(self, *_: object) -> None:
             pass
 
@@ -157,15 +160,16 @@ def test_a_connection_that_is_cut_in_the_middle_is_worth_another_try() -> None:
         store.read("x")
 
 
-def test_a_server_that_ignores_conditions_is_refused_before_anything_is_published() -> None:
-    def respond(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(200)
-        request.send_header("ETag", '"x"')
-        request.send_header("Content-Length", "0")
-        request.end_headers()
+def succeed(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(200)
+    request.send_header("ETag", '"x"')
+    request.send_header("Content-Length", "0")
+    request.end_headers()
 
+
+def test_a_server_that_ignores_conditions_is_refused_before_anything_is_published() -> None:
     with (
-        misbehaving(respond) as store,
+        misbehaving(succeed) as store,
         pytest.raises(ConfigurationError, match=r"ignores If-None-Match and If-Match.*overwrite each other"),
     ):
         store.probe()
@@ -177,6 +181,23 @@ def test_a_server_that_knows_no_conditions_is_refused_with_its_own_words() -> No
         pytest.raises(ConfigurationError, match="try conditional writes: the server answers 501"),
     ):
         store.probe()
+
+
+def test_a_server_that_ignores_checksums_is_refused_and_keeps_nothing() -> None:
+    removed = []
+
+    def respond(request: BaseHTTPRequestHandler) -> None:
+        conditional = {"If-Match", "If-None-Match"} & {*request.headers}
+        if request.command == "DELETE":
+            removed.append(request.path)
+        failing(412, "PreconditionFailed")(request) if conditional else succeed(request)
+
+    with (
+        misbehaving(respond) as store,
+        pytest.raises(ConfigurationError, match="does not check the SHA-256"),
+    ):
+        store.probe()
+    assert removed == ["/b/checksums"]
 
 
 def test_keys_that_may_not_write_are_found_by_the_probe(reader: S3Store) -> None:

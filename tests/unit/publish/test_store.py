@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stages.publish.folder import INCOMING, FolderStore
-from stages.publish.store import Store
+from stages.publish.store import Hashed, Store
 from stages.shared.errors import ConfigurationError, IntegrityError
 
 RACERS = 16
@@ -45,9 +45,15 @@ def test_a_file_of_several_parts_comes_back_as_it_went(any_store: Store, tmp_pat
     assert any_store.create("large", path, digest(path.read_bytes()))
     assert not any_store.create("large", path, digest(path.read_bytes()))
     with (tmp_path / "copy").open("wb") as sink:
-        pieces = list(any_store.read("large", sink.fileno()) or ())
+        hashed = any_store.hash("large", 17 << 20, sink.fileno())
+    assert hashed == Hashed(digest(path.read_bytes()), 17 << 20)
+    cut = any_store.hash("large", 16 << 20)
+    assert cut is not None
+    assert cut.bytes == 17 << 20
+    assert cut.sha256 != digest(path.read_bytes()), "no more is read than was asked for"
+    pieces = list(any_store.read("large") or ())
     assert b"".join(pieces) == (tmp_path / "copy").read_bytes() == path.read_bytes()
-    assert max(map(len, pieces)) <= 8 << 20
+    assert max(map(len, pieces)) <= 16 << 20
 
 
 def test_a_large_file_without_the_announced_hash_is_refused_and_leaves_nothing(
@@ -64,6 +70,7 @@ def test_a_large_file_without_the_announced_hash_is_refused_and_leaves_nothing(
 def test_an_empty_object_is_an_object(any_store: Store) -> None:
     assert any_store.create("empty", b"", digest(b""))
     assert content(any_store, "empty") == b""
+    assert any_store.hash("empty", 0) == Hashed(digest(b""), 0)
 
 
 def test_content_without_the_announced_hash_is_refused_and_leaves_nothing(any_store: Store) -> None:
@@ -75,6 +82,7 @@ def test_content_without_the_announced_hash_is_refused_and_leaves_nothing(any_st
 
 def test_what_is_not_there_reads_as_nothing(any_store: Store) -> None:
     assert any_store.read("missing") is None
+    assert any_store.hash("missing", 1) is None
     assert any_store.load("missing") is None
     assert any_store.entries("") == []
     any_store.remove("missing")
