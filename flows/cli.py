@@ -175,7 +175,8 @@ def ask(
 
 def _show_larger(root: Path, questions: int | None, candidates: int | None, as_json: bool) -> None:
     from flows.estimate import SIMULATED, candidates_of, describe
-    from flows.extrapolation import SETS, extrapolate
+    from flows.extrapolation import SETS, beyond, extrapolate
+    from flows.memory import machine_mib
 
     params = load_params()
     questions = questions or SETS * params.ingest.sizes.test
@@ -190,6 +191,9 @@ def _show_larger(root: Path, questions: int | None, candidates: int | None, as_j
         said = describe(each.found) or "not known: no figures of an earlier run"
         memory = f"; memory {each.memory}" if each.memory else ""
         console.print(f"{each.stage:<10}{said} ({each.why}{memory})", markup=False, highlight=False, soft_wrap=True)
+    if stages := beyond(found, machine_mib()):
+        words = f"More than the memory of this machine: {', '.join(stages)}. Measure the questions in several runs."
+        console.print(words, highlight=False, soft_wrap=True)
     if params.pool.kind in SIMULATED:
         console.print("The dollars are simulated.", highlight=False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,11 @@ def extrapolate(root: Path, questions: int, candidates: int) -> list[Larger]:
     metrics, growth = read_metrics(root), measured_growth(root)
     found = [_larger(stage, *factors[stage], figures(root, stage, metrics.get(stage, {}))) for stage in STAGES]
     return [_with_memory(each, growth.get(each.stage), questions, candidates) for each in found]
+
+
+def beyond(found: Sequence[Larger], mib: float) -> list[str]:
+    """The stages that take more memory than so much."""
+    return [each.stage for each in found if (each.found.mib or 0.0) > mib]
 
 
 def measured_growth(root: Path) -> dict[str, Growth]:

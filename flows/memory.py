@@ -35,6 +35,11 @@ class Peak:
         self._most = max(self._most, sum(_resident(process) for process in _below() if process.pid not in self._others))
 
 
+def machine_mib() -> float:
+    """All that this machine has."""
+    return float(psutil.virtual_memory().total) / MIB
+
+
 def _below() -> list[psutil.Process]:
     found: list[psutil.Process] = psutil.Process().children(recursive=True)
     return found

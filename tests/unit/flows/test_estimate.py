@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from flows.estimate import Expected, describe, expect, note, total
-from flows.extrapolation import BENCH, extrapolate
+from flows.extrapolation import BENCH, beyond, extrapolate
 from flows.memory import Peak
 from stages.shared.params import load_params
 
@@ -153,6 +153,12 @@ def test_memory_that_is_taken_for_each_candidate_grows_with_them(root: Path) -> 
     bench(root, "evaluate", [700, 800], candidates=6)
     assert memory_of(root, "evaluate", 2_000)[0] == 800
     assert memory_of(root, "evaluate", 2_000, candidates=12)[0] == 1_000
+
+
+def test_a_stage_that_takes_more_than_there_is_is_named(root: Path) -> None:
+    bench(root, "evaluate", [700, 800], candidates=6)
+    found = extrapolate(root, 1_000_000, 6)
+    assert (beyond(found, 24 * 1024), beyond(found, 200_000)) == (["evaluate"], [])
 
 
 def test_memory_that_no_bench_measured_is_that_of_the_last_run(root: Path) -> None:
