@@ -117,4 +117,3 @@ def _wait(command: Sequence[str]) -> int:
                 return process.wait()
             except KeyboardInterrupt:
                 process.send_signal(signal.SIGTERM)
-

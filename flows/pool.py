@@ -83,9 +83,7 @@ def _in_containers(template: dict[str, Any], root: Path, params: Params) -> dict
 def _in_jobs(template: dict[str, Any], root: Path, params: Params) -> dict[str, Any]:
     place, image = params.stage.kubernetes, params.stage.images.cpu
     if image is None:
-        raise ConfigurationError(
-            "stage.images.cpu names no image for a cluster to pull; push one, give NAME@sha256:…"
-        )
+        raise ConfigurationError("stage.images.cpu names no image for a cluster to pull; push one, give NAME@sha256:…")
     if not root.is_relative_to(place.mount):
         raise ConfigurationError(f"{root} is not below {place.mount}, where a cluster mounts {place.claim}")
     memory = f"{params.stage.memory[:-1]}{params.stage.memory[-1].upper()}i"
