@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -100,9 +101,16 @@ class Checkout:
         request = urllib.request.Request(
             f"{self.url}{path}", data, {"content-type": "application/json"}, method=method
         )  # fmt: skip
-        with urllib.request.urlopen(request, timeout=60) as reply:
-            text = reply.read()
-        return json.loads(text) if text else None
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as reply:
+                    text = reply.read()
+                return json.loads(text) if text else None
+            except urllib.error.HTTPError as error:  # 503: its database is locked; Prefect's own client tries again too
+                if error.code != 503 or time.monotonic() > deadline:
+                    raise
+            time.sleep(1)
 
     def runs(self) -> list[dict[str, Any]]:
         """Of retrain, the newest first; none while the server is away."""
