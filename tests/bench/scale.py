@@ -167,7 +167,10 @@ def of_size(questions: int) -> dict[str, Any]:
 
 
 def played(checkout: Path, first: int, most: int, times: int) -> list[dict[str, Any]]:
-    """The stage `evaluate` with so many test questions, in a clone that holds what the stages before it made."""
+    """The stage `evaluate` with so many test questions, in a clone that holds what the stages before it made.
+
+    Its growth at a few hundred questions is an upper bound for more: batches and bootstrap weights fill up on the way.
+    """
     path, questions = checkout / "params.yaml", first
     params, sizes = yaml.safe_load(path.read_text()), list[dict[str, Any]]()
     while questions <= most:
