@@ -95,6 +95,7 @@ async def turn(rates: Sequence[Rate], places: asyncio.Semaphore) -> AsyncIterato
         apart_s = [rate.take() for rate in rates]
 
     def used(tokens: int) -> None:
+        """The request took so many."""
         for rate, each in zip(rates, apart_s, strict=True):
             rate.used(tokens, each)
 
