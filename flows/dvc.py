@@ -99,10 +99,8 @@ def params_of(root: Path, stage: str) -> tuple[str, ...]:
 
 
 def metrics_of(root: Path, stage: str) -> tuple[str, ...]:
-    """The metrics files that a stage writes: what git keeps of it, and DVC's cache does not."""
-    found = _read_yaml(root / "dvc.yaml")["stages"][stage]
-    kept = [entry for entry in found.get("outs", []) if isinstance(entry, dict)]
-    listed = [*kept, *found.get("metrics", [])]
+    """The metrics files that a stage writes."""
+    listed = _read_yaml(root / "dvc.yaml")["stages"][stage].get("metrics", [])
     return tuple(path for entry in listed for path in (entry if isinstance(entry, dict) else [entry]))
 
 
