@@ -99,9 +99,10 @@ def params_of(root: Path, stage: str) -> tuple[str, ...]:
 
 
 def metrics_of(root: Path, stage: str) -> tuple[str, ...]:
-    """The metrics files that a stage writes."""
-    listed = _read_yaml(root / "dvc.yaml")["stages"][stage].get("metrics", [])
-    return tuple(path for entry in listed for path in (entry if isinstance(entry, dict) else [entry]))
+    """The metrics files that a stage writes: what git keeps of it, and DVC's cache does not."""
+    found = _read_yaml(root / "dvc.yaml")["stages"][stage]
+    kept = [entry for entry in found.get("outs", []) if isinstance(entry, dict)]
+    return tuple(_paths([*kept, *found.get("metrics", [])]))
 
 
 def status(root: Path) -> tuple[StageStatus, ...]:
@@ -287,9 +288,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
 
 
+def _paths(entries: Sequence[str | dict[str, Any]]) -> list[str]:
+    """Of what dvc.yaml lists by its path alone, or by path and options."""
+    return [path for entry in entries for path in ([entry] if isinstance(entry, str) else entry)]
+
+
 def _needs(root: Path, stage: str) -> list[str]:
     stages = _read_yaml(root / "dvc.yaml")["stages"]
-    made_by = {out: name for name, spec in stages.items() for out in spec.get("outs", [])}
+    made_by = {out: name for name, spec in stages.items() for out in _paths(spec.get("outs", []))}
     return [made_by[dep] for dep in stages[stage].get("deps", []) if dep in made_by]
 
 

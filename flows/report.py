@@ -20,6 +20,8 @@ LEGEND = (
 SYNTHETIC = "> **Synthetic**: generated questions, simulated experts; these numbers say nothing about real models."
 WAY_OUT = "Nothing is lost: after the cause is gone, run it again, and it goes on from here."
 MOST_REASONS = 2
+HEADLINE = "headline.json"
+"""For `dvc metrics diff`: a few figures of evaluate.json."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ def read_metrics(root: Path) -> dict[str, Any]:
     """Stage -> its metrics, of the stages that have any. Raises IntegrityError for a file that is not JSON."""
     found = {}
     for path in sorted((root / "metrics").glob("*.json")):
+        if path.name == HEADLINE:
+            continue
         try:
             found[path.stem] = read_json(path)
         except ValueError as error:

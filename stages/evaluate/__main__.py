@@ -11,6 +11,7 @@ from stages.evaluate.attempt import Result
 from stages.evaluate.calibration import Calibration
 from stages.evaluate.contest import Contest, Failure, by_pool
 from stages.evaluate.episodes import write_episodes
+from stages.evaluate.headline import headline
 from stages.evaluate.marking import load_marker
 from stages.evaluate.measure import Measurement, make_lines
 from stages.evaluate.metrics import AVERAGE, BEFORE_PPO, ROUTER, Evaluation, Measured, evaluate
@@ -70,6 +71,7 @@ def main(params: Params, workspace: Workspace) -> None:
         write_text(folder / "report.html", page)
         write_manifest(folder, "pointsman/evaluate/1")
     write_json(workspace.metrics("evaluate"), evaluation.to_json())
+    write_json(workspace.metrics("evaluate").with_name("headline.json"), headline(evaluation))
     for failure in failures:
         say(f"evaluate: {failure.method} failed on the pool `{failure.pool}`, and has no result: {failure.reason}")
     say(f"evaluate: {verdict(evaluation)} Cost a question {evaluation.methods[ROUTER][AVERAGE].cost:.2f}.")

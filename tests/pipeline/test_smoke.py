@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,12 +17,13 @@ import pytest
 import yaml
 
 from flows.dvc import environment
-from stages.shared.artifacts import verify_manifest
+from stages.shared.artifacts import MANIFEST, verify_manifest, write_manifest
 from stages.shared.questions import read_questions
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("ingest", "profile", "train", "evaluate", "publish")
 COPIED = ("flows", "stages", "infra", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "pyproject.toml")
+TEST = "test.parquet"
 SCHEMA = "stages/shared/params"
 """Named whole by every stage, though it depends on its own sections only."""
 LAUNCHER = "stages/shared/processes.py"
@@ -151,3 +154,31 @@ def test_the_last_stage_too_runs_where_there_is_nothing_but_what_dvc_yaml_says_i
     with nothing_but(checkout, declared(checkout, "publish")):
         done = python(checkout, "stages.publish")
     assert done.returncode == 0, done.stderr[-4000:]
+
+
+@pytest.mark.skipif(not os.environ.get("POINTSMAN_TEST_FAULTS"), reason="trains a second time: make test-faults")
+def test_training_ends_in_the_same_bits_where_there_are_no_test_questions(checkout: Path) -> None:
+    """Validation and the choice of a checkpoint included: it cannot have read what is not there."""
+    ingest, train = checkout / "artifacts/ingest", checkout / "artifacts/train"
+    spare = checkout.with_name("sealed")
+    before, kept = bits(train / "policy"), {name: (ingest / name).read_bytes() for name in (TEST, MANIFEST)}
+    shutil.move(checkout / ".pointsman/runs/train", spare)  # a finished training is not done again
+    try:
+        (ingest / TEST).write_bytes(b"not one question")
+        write_manifest(ingest, json.loads(kept[MANIFEST])["schema"])
+        done = python(checkout, "stages.train")
+        after = bits(train / "policy")
+    finally:
+        for name, data in kept.items():
+            (ingest / name).write_bytes(data)
+        shutil.rmtree(checkout / ".pointsman/runs/train", ignore_errors=True)
+        shutil.move(spare, checkout / ".pointsman/runs/train")
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "model.safetensors" in before
+    assert after == before
+
+
+def bits(folder: Path) -> dict[str, str]:
+    """Every file below a folder, with its SHA-256."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

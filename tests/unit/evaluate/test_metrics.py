@@ -14,6 +14,7 @@ import pytest
 from stages.evaluate.attempt import Result
 from stages.evaluate.behaviour import entropy
 from stages.evaluate.episodes import write_episodes
+from stages.evaluate.headline import headline
 from stages.evaluate.metrics import Measured, best_baseline, evaluate, method_cells
 from stages.evaluate.statistics import Resamples
 from stages.shared.errors import IntegrityError
@@ -22,6 +23,16 @@ from stages.shared.params import DATASETS
 from stages.shared.questions import Question
 
 Make = Callable[..., Result]
+
+
+def test_what_dvc_compares_is_few_figures_without_their_noise(sample: Any) -> None:
+    found = headline(sample.evaluation)
+    average = sample.evaluation.methods["router"]["average"]
+    assert (found["router"]["em"], found["em"]["router"]) == (round(average.em, 4), round(average.em, 4))
+    assert set(found["em_by_set"]) == set(DATASETS)
+    assert set(found["em"]) == set(found["cost"]) == set(sample.evaluation.methods)
+    assert sum(found["share"].values()) == pytest.approx(1, abs=0.001)
+    assert sum(len(row) for row in found.values()) < 100
 
 
 def test_the_file_has_every_method_on_every_set_and_the_average(sample: Any, tmp_path: Any) -> None:
