@@ -123,8 +123,9 @@ def test_a_worker_runs_it_in_its_own_checkout(deployed_server: Any, repository: 
     after = deployed_server.flow_run(run["id"])
     assert (after["state_type"], after["name"]) == ("COMPLETED", "smoke at no commit")
     assert (repository.root / "artifacts" / "second" / "text").read_text() == "48"
-    told = deployed_server.call("/artifacts/filter", {"artifacts": {"key": {"any_": ["pipeline"]}}})
-    assert told[0]["data"].startswith("# Up to date: first, second in ")
+    of_it = {"key": {"any_": ["pipeline"]}, "flow_run_id": {"any_": [run["id"]]}}
+    (told,) = deployed_server.call("/artifacts/filter", {"artifacts": of_it})
+    assert told["data"].startswith("# Up to date: first, second in ")
 
 
 @pytest.mark.slow
