@@ -18,7 +18,7 @@ from prefect.exceptions import ObjectNotFound
 from flows.pool import Kind, make_pool
 from flows.process import environment
 from stages.shared.errors import ConfigurationError
-from stages.shared.files import write_text
+from stages.shared.files import read_yaml, write_text
 from stages.shared.params import load_params
 
 FORMER = "pointsman"
@@ -35,7 +35,7 @@ def deploy(root: Path, pool: str, kind: Kind, limit: int, *, reset: bool = False
     path = root / FILE
     if not path.is_file():
         raise ConfigurationError(f"{path}: no such file; it names the deployments")
-    wanted: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    wanted: dict[str, Any] = read_yaml(path)
     with get_client(sync_client=True) as client:
         make_pool(client, pool, kind, limit, root, load_params(root / "params.yaml"))
         for deployment in wanted["deployments"]:

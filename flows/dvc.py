@@ -14,7 +14,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-import yaml
 from configobj import ConfigObj
 
 from flows.dvc_errors import FULL, ROOM, check_kept, failure, refusal
@@ -22,7 +21,7 @@ from flows.process import environment, lines_of, running
 from flows.reasons import reasons_of
 from stages.shared.entry import Workspace
 from stages.shared.errors import BudgetError, ConfigurationError, PipelineError, TransientError
-from stages.shared.files import write_text
+from stages.shared.files import read_yaml, write_text
 
 Result = Literal["ran", "unchanged", "restored"]
 WORKER = "pointsman"
@@ -88,8 +87,8 @@ def commit(root: Path) -> str:
 def stage_names(root: Path) -> tuple[str, ...]:
     """The stages of dvc.yaml, in order. Raises ConfigurationError when it is not readable."""
     try:
-        return tuple(yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+        return tuple(read_yaml(root / "dvc.yaml")["stages"])
+    except (KeyError, TypeError) as error:
         raise ConfigurationError(f"{root / 'dvc.yaml'} has no readable stages: {error}") from error
 
 
@@ -283,7 +282,7 @@ def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        return read_yaml(path) or {}
     except FileNotFoundError:
         return {}
 

@@ -105,10 +105,10 @@ def _parsed(text: bytes) -> Any:
         raise ValueError("lists or objects nested too deeply") from error
 
 
-def read_end(path: Path) -> list[str]:
-    """The last lines of a log, of at most `END` bytes in all, without blank ones."""
+def read_end(path: Path, after: int = 0) -> list[str]:
+    """The last lines of a log, of at most `END` bytes in all that follow its first `after`, without blank ones."""
     with path.open("rb") as handle:
-        handle.seek(max(0, path.stat().st_size - END))
+        handle.seek(max(after, path.stat().st_size - END))
         return [line for line in handle.read(END).decode("utf-8", errors="replace").splitlines() if line.strip()]
 
 

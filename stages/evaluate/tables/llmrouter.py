@@ -15,6 +15,7 @@ import numpy as np
 
 from stages.evaluate.tables.table import RecordTable, Rows
 from stages.shared.errors import DataError
+from stages.shared.files import read_json, read_lines
 
 
 def read_llmrouter(folder: Path, without: Sequence[str] = ()) -> RecordTable:
@@ -48,8 +49,7 @@ def _rows(path: Path, rows: Sequence[dict[str, Any]], names: Sequence[str], pric
 def _tasks(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.glob("default_query_*.jsonl")):
-        with path.open(encoding="utf-8") as handle:
-            found.update({row["query"]: row["task_name"] for row in map(json.loads, handle)})
+        found.update({row["query"]: row["task_name"] for row in map(json.loads, read_lines(path))})
     if not found:
         raise DataError(f"{folder}: no default_query_*.jsonl, which name the tasks to leave out")
     return found
@@ -57,6 +57,6 @@ def _tasks(folder: Path) -> dict[str, str]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path, 1 << 32)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is no JSON that can be read: {error}") from error

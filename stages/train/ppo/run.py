@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from stages.shared import errors
 from stages.shared.errors import PipelineError
+from stages.shared.files import read_end
 from stages.shared.params import Params
 from stages.shared.progress import Progress, say
 from stages.train.ppo.board import board
@@ -138,9 +139,7 @@ def _follow(child: subprocess.Popen[bytes], steps: int, shown: int, folder: Path
 
 def _failure(log: Path, begins: int, code: int) -> PipelineError:
     """What a process of the run raised, in its own words where it is an error of ours; else the end of the log."""
-    with log.open("rb") as file:
-        file.seek(begins)
-        lines = [line.rstrip() for line in file.read().decode("utf-8", errors="replace").splitlines() if line.strip()]
+    lines = [line.rstrip() for line in read_end(log, begins)]
     for line in reversed(lines):
         found = _OURS.search(line)
         kind = getattr(errors, found[1], None) if found else None
