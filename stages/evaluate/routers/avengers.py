@@ -40,8 +40,7 @@ class ClusterRouter:
     def decide(self, asked: Asked, thrift: float = 0.0) -> list[Choice]:
         """One call a question."""
         worth = (1 - thrift) * self.performance + thrift * (1 - self.expense)
-        rows = [((self.centres - vector) ** 2).sum(axis=1) for vector in asked.vectors]
-        distance = np.array(rows).reshape(len(rows), len(self.centres))
+        distance = distances(asked.vectors, self.centres)
         count = max(1, round(NEAREST * len(self.centres) / CLUSTERS))
         nearest = np.argsort(distance, axis=1, kind="stable")[:, :count]
         return single(self.history, np.argmax(worth[nearest].sum(axis=1), axis=1))
@@ -82,9 +81,9 @@ def fit_avengers(history: History, params: EvaluateParams) -> ClusterRouter:
 
 
 def distances(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """(questions, clusters), squared."""
-    found: np.ndarray = ((vectors[:, None, :] - centres[None]) ** 2).sum(axis=2)
-    return found
+    """(questions, clusters), squared; row by row, since all differences at once would take gigabytes."""
+    rows = [((centres - vector) ** 2).sum(axis=1) for vector in vectors]
+    return np.array(rows).reshape(len(rows), len(centres))
 
 
 def stretched(values: np.ndarray) -> np.ndarray:
