@@ -46,6 +46,7 @@ class Record:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._database = connection
+        self._renewed = 0.0
 
     def find(self, address: str) -> Recorded | None:
         """The reply at an address, if it is recorded. Raises IntegrityError naming a row that is no reply."""
@@ -61,17 +62,22 @@ class Record:
             ) from error
 
     def keep(self, address: str, fingerprint: str, candidate: Candidate, query: str, reply: Reply) -> Recorded:
-        """Record a reply, and give back what is recorded: another process may have been first, and its reply stands."""
+        """Record a reply, and give back what is recorded: another process may have been first, and its reply stands.
+
+        It counts as asked after what was forgotten, even where the clock was set back since.
+        """
+        now = max(time.time(), self._renewed)
         self._database.execute(
             "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (address, fingerprint, candidate.name, candidate.model, query, json.dumps(reply.row()), candidate.price,
-             candidate.prompt_price, time.time()),
+             candidate.prompt_price, now),
         )  # fmt: skip
         found = self.find(address)
-        return found or Recorded(reply, candidate.price, candidate.prompt_price, time.time())
+        return found or Recorded(reply, candidate.price, candidate.prompt_price, now)
 
     def forget(self, fingerprints: Iterable[str], before: float) -> int:
         """Drop what these candidates were asked before a time; how many replies that were."""
+        self._renewed = max(self._renewed, before)
         with self._database:
             rows = [(name, before) for name in fingerprints]
             cursor = self._database.executemany("DELETE FROM replies WHERE fingerprint = ? AND asked_at < ?", rows)

@@ -8,6 +8,7 @@ is made, and settle when it has ended.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import time
@@ -72,7 +73,7 @@ class Hold:
         """
         tokens = attempt.reply.prompt_tokens, attempt.reply.completion_tokens
         cost = self.tariff.cost(*tokens) if attempt.certain else None
-        self.settled = {"end": self.begin["begin"], "cost": cost, "at": _now(), "reply": reply.row()}
+        self.settled = {"end": self.begin["begin"], "cost": cost, "at": self.ledger.now(), "reply": reply.row()}
         if attempt.served:
             self.settled["served"] = attempt.served
 
@@ -138,7 +139,7 @@ class Ledger:
 
     async def reserve(self, row: Row) -> None:
         """Write the beginning of an attempt down, once there is money for it."""
-        row["at"] = _now()
+        row["at"] = self.now()
         while (shortage := self._reserve(row)) is not None:
             if not self._live:
                 raise BudgetError(f"{shortage}; raise it and run again: what was paid for is kept")
@@ -160,10 +161,15 @@ class Ledger:
 
     def rerouted(self, asked: str, answered: str, why: Outcome) -> None:
         """Write down that one candidate answered in place of another; what both cost is in rows of their own."""
-        row = {"rerouted": asked, "to": answered, "why": why, "run": self._place.run, "at": _now()}
+        row = {"rerouted": asked, "to": answered, "why": why, "run": self._place.run, "at": self.now()}
         with self._lock:
             self._open.append(row)
         self._sync_soon()
+
+    def now(self) -> float:
+        """Seconds since 1970, but never before `Place.since`: a clock that is set back makes no new answer old."""
+        since = self._place.since
+        return max(_now(), since) if math.isfinite(since) else _now()
 
     def told(self) -> str:
         """What this run of the stage came to, for a person."""

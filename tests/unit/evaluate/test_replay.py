@@ -142,6 +142,19 @@ async def test_fresh_asks_again_once_and_leaves_other_pools_alone(
     assert untouched.asked == []
 
 
+async def test_what_is_asked_anew_is_not_forgotten_where_the_clock_was_set_back(
+    record: Record, params: Params, candidates: tuple[Candidate, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since, real = time.time(), time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 7200)
+    pool = Pool(candidates)
+    for _ in range(2):
+        recorded = over(pool, record, params)
+        await recorded.renew(since)
+        await recorded.ask("Arlix", "who ?")
+    assert len(pool.asked) == 1
+
+
 def changed(params: Params, section: str, **change: Any) -> Params:
     return params.model_copy(update={section: getattr(params, section).model_copy(update=change)})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -130,6 +131,22 @@ async def test_an_answer_from_before_a_fresh_start_is_not_used(tmp_path: Path) -
         assert ledger.answer("old") is None
         assert ledger.answer("new") == ANSWER.reply
         assert ledger.spent == 2 * COST
+
+
+async def test_a_clock_that_is_set_back_makes_no_answer_be_paid_for_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, real = time.time(), time.time
+    fresh = replace(place(tmp_path), since=began)
+    monkeypatch.setattr(time, "time", lambda: real() - 7200)
+    with open_ledger(fresh, Budget()) as ledger:
+        await pay(ledger, "new")
+    with open_ledger(fresh, Budget()) as ledger:
+        assert ledger.answer("new") == ANSWER.reply
+    with open_ledger(replace(fresh, since=math.inf), Budget()) as ledger:
+        await pay(ledger, "served")
+        assert ledger.answer("served") is None
+    assert "inf" not in str(rows(tmp_path))
 
 
 async def test_what_an_attempt_cost_is_held_back_where_nobody_knows(tmp_path: Path) -> None:
