@@ -20,6 +20,8 @@ from stages.shared.questions import Question
 
 ANSWER = "<answer>"
 REPLAYS = 3
+ROWS = 256
+"""Sequences that a policy continues at once; others wait."""
 
 
 class PolicyTokenizer(Tokenizer, ChatTokenizer, Protocol):
@@ -113,12 +115,12 @@ async def load_players(stack: AsyncExitStack, train: Path, params: Params, pool:
 
 
 async def _load(stack: AsyncExitStack, folder: Path, params: Params, pool: Pool) -> Player:
-    from stages.shared.batching import BatchedGenerator
-    from stages.shared.policy import load_policy, load_tokenizer
+    from stages.shared.engines import engine_of
 
-    tokenizer = load_tokenizer(folder)
-    generator = await stack.enter_async_context(BatchedGenerator(load_policy(folder), tokenizer))
-    return Player(generator.sampler(temperature=0.0), tokenizer, params.episode, pool)
+    room = params.episode.prompt_tokens + params.episode.response_tokens
+    tokenizer, engine = engine_of(params)(folder, ROWS, room)
+    generator = await stack.enter_async_context(engine)
+    return Player(generator.sampler(), tokenizer, params.episode, pool)
 
 
 def shown_topic(question: Question, entry: RosterEntry) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from stages.publish.calling import books, calling
 from stages.publish.release import DESCRIPTORS, PARAMS, POLICY
+from stages.shared.engines import Engine, Generator, on_this_cpu
 from stages.shared.entry import Workspace
 from stages.shared.episode.driver import run_episode
 from stages.shared.episode.prompt import chat_ids, render_prompt
@@ -44,18 +45,6 @@ class Watcher(Protocol):
     def replied(self, candidate: Candidate, reply: Reply) -> None:
         """A candidate was asked, and this came back."""
         ...
-
-
-class Generator(Protocol):
-    """A loaded policy: `BatchedGenerator` here, `VllmGenerator` on GPUs."""
-
-    def sampler(self) -> Generate:
-        """The episode driver's `Generate`, greedy."""
-        ...
-
-
-Engine = Callable[[Path, int, int], "tuple[PreTrainedTokenizerBase, AbstractAsyncContextManager[Generator]]"]
-"""Loads the policy of a folder, for so many sequences at once of so many tokens at most, in a thread."""
 
 
 class Nobody:
@@ -140,20 +129,6 @@ class Answerer:
         generate = watched(self.generator.sampler(), self.tokenizer, watcher)
         pool = WatchedPool(self.pool, watcher)
         return await run_episode(prompt_ids, self.roster, generate, pool, self.tokenizer, self.params.episode)
-
-
-def on_this_cpu(
-    folder: Path, rows: int, tokens: int
-) -> tuple[PreTrainedTokenizerBase, AbstractAsyncContextManager[Generator]]:
-    """The `Engine` that transformers' weights run on here; memory grows with what is generated, up to `rows`."""
-    from transformers.utils.logging import disable_progress_bar
-
-    from stages.shared.batching import BatchedGenerator
-    from stages.shared.policy import load_policy, load_tokenizer
-
-    disable_progress_bar()
-    tokenizer = load_tokenizer(folder)
-    return tokenizer, BatchedGenerator(load_policy(folder), tokenizer, max_rows=rows)
 
 
 @asynccontextmanager

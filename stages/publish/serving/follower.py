@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stages.publish.answer import Engine, on_this_cpu
 from stages.publish.channels import Event
 from stages.publish.fetch import fetch_release, holds, read_manifest
 from stages.publish.promotion import Desk, find
@@ -16,6 +15,7 @@ from stages.publish.serving.metrics import Metrics
 from stages.publish.serving.options import Options
 from stages.publish.serving.refusal import Refusal
 from stages.publish.serving.served import Served, load
+from stages.shared.engines import Engine, on_this_cpu
 from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, PipelineError
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stages.publish.serving.vllm_engine import DTYPES, VllmSettings
+from stages.shared.vllm_generator import DTYPES, VllmSettings
 
 DESCRIPTION = """\
 An OpenAI-compatible server for what a channel serves: POST /v1/chat/completions (plain and streaming), GET /v1/models,

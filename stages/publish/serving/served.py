@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 from pathlib import Path
 from typing import TypeVar
 
-from stages.publish.answer import Answerer, Engine, load_release, release_params
+from stages.publish.answer import Answerer, load_release, release_params
 from stages.publish.calling import books
 from stages.publish.channels import Event
+from stages.shared.engines import Engine
 from stages.shared.entry import Workspace
 from stages.shared.pool.serving import serve
 

@@ -20,9 +20,9 @@ import httpx
 import psutil
 import pytest
 
-from stages.publish.serving import vllm_engine
 from stages.publish.serving.__main__ import main
 from stages.publish.serving.server import run
+from stages.shared import vllm_generator
 
 ROOT = Path(__file__).resolve().parents[4]
 REAL, SCRIPTED = ("-m", "stages.publish.serving"), (str(Path(__file__).parents[1] / "scripted.py"),)
@@ -180,7 +180,7 @@ def test_vllm_where_it_is_not_installed_is_a_clear_error(
 ) -> None:
     shop.promote(shop.publish(0.5))
     monkeypatch.chdir(shop.workspace.root)
-    monkeypatch.setattr(vllm_engine, "find_spec", lambda name: None)
+    monkeypatch.setattr(vllm_generator, "find_spec", lambda name: None)
     assert main(["production", "--port", "0", "--engine", "vllm"]) == 2
     assert "requirements-gpu.txt" in capsys.readouterr().err
 
