@@ -34,7 +34,7 @@ def run_in_container(engine: Engine, stage: str, needs: Needs, limits: StagePara
     if shutil.which(engine) is None:
         raise ConfigurationError(f"stage.runtime is {engine}, which is not installed; install it, or set it to process")
     _check_readable(root)
-    _prepare(needs.writes)
+    prepare(needs.writes)
     name = container_name(stage, root)
     subprocess.run([engine, "rm", "--force", name], capture_output=True, check=False)
     code = _wait(engine_command(engine, name, stage, needs, limits, root))
@@ -55,11 +55,10 @@ def container_name(stage: str, root: Path) -> str:
 
 def engine_command(engine: Engine, name: str, stage: str, needs: Needs, limits: StageParams, root: Path) -> list[str]:
     """The command line. Keys are named, not given: no list of processes shows their values."""
-    others = (folder for folder in sorted((root / "artifacts").glob("[!.]*")) if folder.name != stage)
     binds = [
         f"{root}:{root}:ro",
         *(f"{path}:{path}" for path in needs.writes),
-        *(f"{path}:{path}:ro" for path in (*others, *needs.reads)),
+        *(f"{path}:{path}:ro" for path in (*others(stage, root), *needs.reads)),
     ]
     variables = [*(f"{name}={value}" for name, value in needs.settings.items()), *needs.keys]
     return [
@@ -70,6 +69,11 @@ def engine_command(engine: Engine, name: str, stage: str, needs: Needs, limits: 
         *(f"--volume={bind}" for bind in binds), *(f"--env={variable}" for variable in variables),
         f"--workdir={root}", needs.image, "python", "-m", f"stages.{stage}",
     ]  # fmt: skip
+
+
+def others(stage: str, root: Path) -> list[Path]:
+    """Where the other stages' artifacts are, which this one may not change."""
+    return [folder for folder in sorted((root / "artifacts").glob("[!.]*")) if folder.name != stage]
 
 
 def _user(engine: Engine) -> Sequence[str]:
@@ -90,7 +94,7 @@ def _check_readable(root: Path) -> None:
         raise ConfigurationError(f"started by root, a stage is nobody, who may not read {root}; run: chmod o+rx {root}")
 
 
-def _prepare(folders: Sequence[Path]) -> None:
+def prepare(folders: Sequence[Path]) -> None:
     """Make what a stage writes, and let the user within write there."""
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,53 +1,144 @@
-"""A stage as a Kubernetes job, which mounts the volume that holds the checkout. Never run on a cluster: its manifests
-are checked against Kubernetes' schemas, its calls against a recorder of `kubectl`."""
+"""A stage as a Kubernetes job, which mounts the volume that holds the checkout; it ends with its launcher."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flows.container import KILLED, NOBODY, SHARED_MEMORY, container_name
+import stamina
+from lightkube.resources.core_v1 import Pod
+
+from flows.cluster import AbsentError, Cluster
+from flows.container import NOBODY, SHARED_MEMORY, container_name, others, prepare
+from flows.guard import guarded
 from flows.needs import Needs
-from stages.shared.errors import BudgetError, ConfigurationError, TransientError
+from flows.pod import Ended, Waits, begun, look, name_of
+from stages.shared.errors import ConfigurationError, PipelineError, TransientError
 from stages.shared.params.stage import Kubernetes, StageParams
 
-START = "30m"
+START_S = 1800.0
 """How long a pod may wait for a place and its image."""
-SETTLED_S = 30.0
-"""How long after its log has ended a pod may take to say how."""
+STUCK_S = 60.0
+"""How long it may be unable to start for a reason that a person has to look at."""
+UNANSWERED_S = 300.0
+"""How long the cluster may give no answer, while the job runs on."""
+TICK_S = 1.0
+OVERLAP_S = 5
 KEPT_S = 24 * 3600
 LABEL = "pointsman.dev/network"
 """`none` or `open`: infra/kubernetes/network.yaml closes the network of the former."""
+POD, POD_UID = "POINTSMAN_POD", "POINTSMAN_POD_UID"
+"""The pod that this runs in, if it is one: what it started goes when it goes."""
 
 
 def run_as_job(stage: str, needs: Needs, params: StageParams, root: Path) -> int:
-    """Run a stage as a job, pass its log on, and return its exit code; an interrupt deletes the job.
+    """Run a stage as a job, pass its log on, and return its exit code; an interrupt ends the job.
 
-    Raises ConfigurationError where there is no kubectl, or the checkout is not on the volume, TransientError where the
-    job does not start, BudgetError where it was killed for its memory.
+    Raises ConfigurationError where there is no way to the cluster, it refuses, or the checkout is not on the volume,
+    TransientError where it does not answer, or takes the pod away, BudgetError where the stage took too much.
     """
-    if shutil.which("kubectl") is None:
-        raise ConfigurationError("stage.runtime is kubernetes, and there is no kubectl; install it where flows run")
-    job, place = manifest(stage, needs, params, root), params.kubernetes
+    job, cluster = manifest(stage, needs, params, root), Cluster(params.kubernetes)
     name = job["metadata"]["name"]
-    for folder in needs.writes:
-        folder.mkdir(parents=True, exist_ok=True)
-    _kubectl(place, "delete", "job", name, "--ignore-not-found", "--wait")
-    _kubectl(place, "create", "--filename=-", given=json.dumps(job))
-    with ExitStack() as otherwise:
-        otherwise.callback(_kubectl, place, "delete", "job", name, "--ignore-not-found", "--wait=false")
-        _follow(place, name)
-        code = _exit_code(place, name)
+    prepare(needs.writes)
+    cluster.end(name)
+    with guarded(params.kubernetes, name), ExitStack() as otherwise:
+        otherwise.callback(_end, cluster, params.kubernetes, name)
+        cluster.create(job)
+        code = _attend(cluster, stage, name, params.memory)
         otherwise.pop_all()
-    if code == KILLED:
-        raise BudgetError(f"{stage} was killed; its job may take {params.memory} of memory: raise stage.memory")
     return code
+
+
+def _end(cluster: Cluster, place: Kubernetes, name: str) -> None:
+    try:
+        cluster.end(name)
+    except PipelineError as error:
+        way = f"kubectl --namespace {place.namespace} delete job {name}"
+        print(f"the job {name} may run on: {error}; end it: {way}", file=sys.stderr)
+
+
+def _attend(cluster: Cluster, stage: str, name: str, memory: str) -> int:
+    """Pass on what the stage writes until it ends."""
+    start, log = _Start(stage), _Log(cluster)
+    while True:
+        pod = _pod(cluster, stage, name)
+        if begun(pod):
+            log.show(name_of(pod))
+        found = look(pod, stage, memory)
+        if isinstance(found, Ended):
+            return found.code
+        if isinstance(found, Waits):
+            start.wait(replace(found, why="; ".join([found.why, *cluster.warnings(name_of(pod) or name)])))
+        time.sleep(TICK_S)
+
+
+def _pod(cluster: Cluster, stage: str, name: str) -> Pod:
+    """The job's pod; an empty one while there is none.
+
+    Raises TransientError where the cluster is silent for long, or the pod is lost.
+    """
+    for attempt in stamina.retry_context(on=TransientError, attempts=None, timeout=UNANSWERED_S, wait_max=10.0):
+        with attempt:
+            pod = cluster.pod(name)
+            given_up = cluster.failure(name) if pod is None else None
+    if given_up:
+        raise TransientError(f"{stage}'s job lost its pod: {given_up}; run it again")
+    return pod or Pod()
+
+
+class _Start:
+    """How long a pod may take to begin."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage, self._begun, self._told = stage, time.monotonic(), ""
+        self._stuck: float | None = None
+
+    def wait(self, found: Waits) -> None:
+        """Say what it waits for, once. Raises ConfigurationError, or TransientError, when it has waited long enough."""
+        now = time.monotonic()
+        if found.why != self._told:
+            self._told = found.why
+            print(f"{self._stage} waits: {found.why}", flush=True)
+        self._stuck = (self._stuck or now) if found.stuck else None
+        if self._stuck is not None and now - self._stuck >= STUCK_S:
+            raise ConfigurationError(f"{self._stage}'s pod cannot start: {found.why}")
+        if now - self._begun >= START_S:
+            raise TransientError(f"{self._stage}'s pod has not begun in {START_S / 60:.0f} minutes: {found.why}")
+
+
+class _Log:
+    """Passes a pod's log on, every line once: it is asked for what is new, since a stream may break, or be silent."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._asked: float | None = None
+        self._last = ""
+
+    def show(self, pod: str) -> None:
+        """Print what is new. What cannot be had now is asked for again the next time."""
+        now = time.monotonic()
+        try:
+            lines = self._cluster.log(pod, None if self._asked is None else int(now - self._asked) + OVERLAP_S)
+        except (AbsentError, TransientError):
+            return
+        self._asked = now
+        for line in lines:
+            when, _, text = line.partition(" ")
+            if (moment := _nanoseconds(when)) > self._last:
+                self._last = moment
+                print(text, flush=True)
+
+
+def _nanoseconds(when: str) -> str:
+    """A time of RFC 3339 in digits that sort: its fraction may lack zeros at its end."""
+    whole, _, fraction = when.removesuffix("Z").partition(".")
+    return f"{whole}.{fraction:0<9}"
 
 
 def manifest(stage: str, needs: Needs, params: StageParams, root: Path) -> dict[str, Any]:
@@ -70,13 +161,20 @@ def manifest(stage: str, needs: Needs, params: StageParams, root: Path) -> dict[
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": container_name(stage, root), "labels": labels},
+        "metadata": {"name": container_name(stage, root), "labels": labels, "ownerReferences": list(_owner())},
         "spec": {
             "backoffLimit": 0,
             "ttlSecondsAfterFinished": KEPT_S,
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }
+
+
+def _owner() -> Iterator[dict[str, Any]]:
+    """The pod that this runs in: its jobs are deleted with it, whatever became of its processes."""
+    name, uid = os.environ.get(POD), os.environ.get(POD_UID)
+    if name and uid:
+        yield {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
 
 
 def _container(stage: str, needs: Needs, params: StageParams, root: Path) -> dict[str, Any]:
@@ -92,20 +190,21 @@ def _container(stage: str, needs: Needs, params: StageParams, root: Path) -> dic
         "args": ["python", "-m", f"stages.{stage}"],
         "workingDir": str(root),
         "env": variables,
-        "resources": {"requests": {"cpu": "2", **limits}, "limits": limits},
+        "resources": {"requests": {"cpu": params.kubernetes.cpu, **limits}, "limits": limits},
         "securityContext": {
             "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
         },
         "volumeMounts": [
-            *_mounts(needs, params.kubernetes, root),
+            *_mounts(stage, needs, params.kubernetes, root),
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "shm", "mountPath": "/dev/shm"},
         ],
     }  # fmt: skip
 
 
-def _mounts(needs: Needs, place: Kubernetes, root: Path) -> Iterator[dict[str, Any]]:
-    bound = [(root, True), *((path, False) for path in needs.writes), *((path, True) for path in needs.reads)]
+def _mounts(stage: str, needs: Needs, place: Kubernetes, root: Path) -> Iterator[dict[str, Any]]:
+    read = (*others(stage, root), *needs.reads)
+    bound = [(root, True), *((path, False) for path in needs.writes), *((path, True) for path in read)]
     for path, read_only in bound:
         if not path.is_relative_to(place.mount):
             raise ConfigurationError(
@@ -119,30 +218,3 @@ def _mounts(needs: Needs, place: Kubernetes, root: Path) -> Iterator[dict[str, A
 def _quantity(size: str) -> str:
     """`12g` as Kubernetes writes it."""
     return f"{size[:-1]}{size[-1].upper()}i"
-
-
-def _follow(place: Kubernetes, name: str) -> None:
-    command = ["kubectl", f"--namespace={place.namespace}", "logs", "--follow", f"--pod-running-timeout={START}"]
-    subprocess.run([*command, f"job/{name}"], check=False)
-
-
-def _exit_code(place: Kubernetes, name: str) -> int:
-    deadline = time.monotonic() + SETTLED_S
-    while True:
-        found = json.loads(_kubectl(place, "get", "pods", f"--selector=job-name={name}", "--output=json"))
-        states = [status["state"] for pod in found["items"] for status in pod["status"].get("containerStatuses", [])]
-        for state in states:
-            if "terminated" in state:
-                code: int = state["terminated"]["exitCode"]
-                return code
-        if time.monotonic() > deadline:
-            raise TransientError(f"the job {name} did not run: {json.dumps(states)}; see `kubectl describe job {name}`")
-        time.sleep(1)
-
-
-def _kubectl(place: Kubernetes, *arguments: str, given: str = "") -> str:
-    command = ["kubectl", f"--namespace={place.namespace}", *arguments]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise TransientError(f"kubectl {arguments[0]} failed; is the cluster there? {done.stderr.strip()}")
-    return done.stdout

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from flows import dvc
 from flows.container import run_in_container
-from flows.job import run_as_job
 from flows.needs import COMMIT, family_of, needs_of
 from stages.shared.entry import run_stage
 from stages.shared.errors import ConfigurationError
@@ -36,6 +35,8 @@ def launch(stage: str, params: Params, root: Path) -> None:
         os.execv(sys.executable, [sys.executable, "-m", f"stages.{stage}"])
     needs = needs_of(stage, params, root, _image(stage, params))
     if runtime == "kubernetes":
+        from flows.job import run_as_job
+
         raise SystemExit(run_as_job(stage, needs, params.stage, root))
     raise SystemExit(run_in_container(runtime, stage, needs, params.stage, root))
 

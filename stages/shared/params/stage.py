@@ -33,6 +33,8 @@ class Kubernetes(Section):
     """Where the worker, and so every stage, mounts it."""
     secret: str = "pointsman-keys"
     """The secret whose entries are the keys that stages take from their environment."""
+    cpu: Annotated[str, Field(pattern=r"^[1-9]\d*m?$")] = "2"
+    """Cores that a job asks for, or thousandths of one (`500m`); it may use more."""
 
 
 class StageParams(Section):

@@ -17,9 +17,8 @@ import yaml
 from flows import container
 from flows.container import container_name, engine_command, run_in_container
 from flows.doctor import check_engine
-from flows.job import manifest, run_as_job
-from flows.needs import Needs, family_of, needs_network, needs_of
-from stages.shared.errors import BudgetError, ConfigurationError, TransientError
+from flows.needs import family_of, needs_network, needs_of
+from stages.shared.errors import BudgetError, ConfigurationError
 from stages.shared.params import Params, parse_params
 from stages.shared.params.stage import StageParams
 
@@ -244,71 +243,6 @@ def test_the_doctor_says_that_an_engine_is_missing(monkeypatch: pytest.MonkeyPat
     assert "not installed" in check_engine("docker", IMAGE).found
 
 
-def job(stage: str, root: Path) -> dict[str, Any]:
-    params = parameters(stage={"runtime": "kubernetes", "images": {"cpu": PULLED}})
-    return manifest(stage, needs_of(stage, params, root, PULLED), params.stage, root)
-
-
-def test_a_job_is_as_confined_as_a_container() -> None:
-    found = job("ingest", Path("/srv/pointsman"))
-    pod = found["spec"]["template"]["spec"]
-    assert pod["securityContext"]["runAsNonRoot"]
-    (only,) = pod["containers"]
-    assert only["securityContext"]["readOnlyRootFilesystem"]
-    assert only["resources"]["limits"] == {"memory": "12Gi"}
-    assert found["spec"]["template"]["metadata"]["labels"]["pointsman.dev/network"] == "none"
-    writable = [mount["mountPath"] for mount in only["volumeMounts"] if mount.get("readOnly") is False]
-    assert writable == [f"/srv/pointsman/{name}" for name in ("artifacts", "metrics", ".pointsman")]
-
-
-def test_a_job_takes_keys_from_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("A_KEY", "s3cret")
-    root = Path("/srv/pointsman")
-    text = json.dumps(manifest("profile", needs_of("profile", behind_an_api(), root, PULLED), StageParams(), root))
-    assert '"secretKeyRef": {"name": "pointsman-keys", "key": "A_KEY"}' in text
-    assert "s3cret" not in text
-
-
-def test_a_checkout_that_is_not_on_the_volume_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="not below /srv"):
-        job("ingest", Path("/home/ada/pointsman"))
-
-
-KUBECTL = """
-answers = {"get": {"items": [{"status": {"containerStatuses": [{"state": {"terminated": {"exitCode": %d}}}]}}]}}
-if "create" in sys.argv:
-    open(os.environ["JOB"], "w").write(sys.stdin.read())
-print(json.dumps(answers["get"]) if "get" in sys.argv else "")
-"""
-
-
-def run_job(tmp_path: Path, code: int) -> int:
-    os.environ["JOB"] = str(tmp_path / "job.json")
-    engine(tmp_path, "kubectl", KUBECTL % code)
-    params = StageParams.model_validate({"kubernetes": {"mount": str(tmp_path)}})
-    needs = Needs(PULLED, False, False, {}, (), (), (tmp_path / "artifacts",))
-    return run_as_job("ingest", needs, params, tmp_path)
-
-
-def test_a_job_is_made_followed_and_its_exit_code_is_the_stages_own(tmp_path: Path) -> None:
-    assert run_job(tmp_path, 3) == 3
-    assert [call[1] for call in calls(tmp_path)] == ["delete", "create", "logs", "get"]
-    assert json.loads((tmp_path / "job.json").read_text())["kind"] == "Job"
-
-
-def test_a_job_that_was_killed_names_the_limit(tmp_path: Path) -> None:
-    with pytest.raises(BudgetError, match=r"stage\.memory"):
-        run_job(tmp_path, 137)
-    assert calls(tmp_path)[-1][1] == "get"
-
-
-def test_a_cluster_that_does_not_answer_is_worth_another_try(tmp_path: Path) -> None:
-    engine(tmp_path, "kubectl", "sys.exit('connection refused')")
-    params = StageParams.model_validate({"kubernetes": {"mount": str(tmp_path)}})
-    with pytest.raises(TransientError, match="connection refused"):
-        run_as_job("ingest", Needs(PULLED, False, False, {}, (), (), ()), params, tmp_path)
-
-
 def test_where_root_starts_it_nobody_may_write_the_outputs_and_prefects_state_stays_roots(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,5 +251,5 @@ def test_where_root_starts_it_nobody_may_write_the_outputs_and_prefects_state_st
     monkeypatch.setattr(container.os, "chown", lambda path, *_, **__: given.append(path))
     (tmp_path / "prefect").mkdir()
     (tmp_path / "runs" / "train").mkdir(parents=True)
-    container._prepare([tmp_path])
+    container.prepare([tmp_path])
     assert set(given) == {tmp_path, tmp_path / "runs", tmp_path / "runs/train"}
