@@ -8,11 +8,13 @@ import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
 import httpx
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.concurrency import _leases
 from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.server import is_there
@@ -102,7 +104,29 @@ def begin_run() -> None:
     """What every flow does first: a run that a worker started ends with it, and failures are told without our stack."""
     if os.environ.get("PREFECT__FLOW_RUN_ID"):
         die_with_parent()
+        _outlive_lease()
     _hide_stacks()
+
+
+def _outlive_lease() -> None:
+    """Let a run whose place among concurrent ones is lost go on, and say so; Prefect would end it at once.
+
+    The server forgets a place where it is away, or its clock leaps, for longer than five minutes. A second retrain is
+    refused by a lock in the checkout all the same, and a second run in place by DVC's.
+    """
+    told = _leases._handle_lease_renewal_failure
+
+    def go_on(
+        exc: BaseException,
+        lease_id: UUID,
+        raise_on_lease_renewal_failure: bool,
+        suppress_warnings: bool,
+        cancel_scope: Any,
+    ) -> None:
+        """Prefect's own, with the choice that it has for limits that are not strict."""
+        told(exc, lease_id, False, suppress_warnings, cancel_scope)
+
+    _leases._handle_lease_renewal_failure = go_on
 
 
 def _hide_stacks() -> None:

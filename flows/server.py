@@ -19,6 +19,8 @@ SETTINGS = {
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(START_SECONDS),
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # In memory, a server that is started again knows no run's place among concurrent ones, and Prefect ends those runs.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "DO_NOT_TRACK": "1",
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",

@@ -2,203 +2,42 @@
 
 The profile `smoke`, all five real stages, `pointsman up`. Once undisturbed; then once for each of the worker, the
 stage's own process and Prefect's server, which is killed in every stage in turn and the run retried, until the branch
-is there; and once for each disk that can be full. Each must come to the same hashes as the undisturbed one, with no
-call settled twice, and leave no process.
+is there; once for each disk that can be full; once under a clock that jumps. Each must come to the same hashes as the
+undisturbed one, with no call settled twice, and leave no process.
 
 Minutes each: `make test-faults`, or POINTSMAN_TEST_FAULTS=1.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 import yaml
 
-from flows.process import environment
 from flows.stack import belonging
-from stages.shared.files import sha256
-from tests.conftest import two_ports
+from tests.faults.checkout import ENDED, STAGES, Checkout, ended, until
 
-ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("flows", "stages", "infra", "dvc.yaml", "pyproject.toml", ".dvc/config", ".dvcignore", ".gitignore")
 SERVER = ["server", "prefect.server.api.server:create_app"]
-STAGES = ("ingest", "profile", "train", "evaluate", "publish")
-COMPARED = ("artifacts/ingest", "artifacts/profile", "artifacts/train/policy", "artifacts/evaluate")
-CLOCKED = {"README.md", "metrics/train.json", "provenance.json", "sbom.cdx.json"}
-"""Files of a release that say how long the training took, or when, or from which commit."""
 SMALL = {".pointsman/small": "8m", ".dvc/cache": "600k", "store": "200k"}
 """Folders of the checkout that are small disks of their own: of work, of DVC's cache, of releases."""
 REJECTING = "#!/bin/sh\necho 'retrains are closed today' >&2\nexit 1\n"
-CRON = {"cron": "* * * * *", "timezone": "Pacific/Kiritimati"}
-"""Every minute; fourteen hours from UTC, so that the day is another."""
-ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+CLOCK = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+"""Of Debian's package libfaketime: a clock that a file sets."""
+HOURS = {"profile": -2, "train": 26, "evaluate": -50}
+"""From this machine's time, from a stage on."""
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not os.environ.get("POINTSMAN_TEST_FAULTS"), reason="takes minutes: make test-faults"),
 ]
-
-
-class Checkout:
-    """A checkout with `pointsman up` in it."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        for name in COPIED:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            copy(ROOT / name, root / name)
-        params = yaml.safe_load((ROOT / "infra/profiles/smoke.yaml").read_text())
-        params["publish"] = {"folder": "store"}
-        (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-        self.git("init", "-q", "-b", "main")
-        for key, value in (("user.name", "Ada"), ("user.email", "ada@example.org"), ("commit.gpgsign", "false")):
-            self.git("config", key, value)
-        self.git("add", "-A")
-        self.git("commit", "-qm", "A pipeline")
-        self.port = two_ports()
-        self.url = f"http://127.0.0.1:{self.port}/api"
-        self.env = environment() | {"PYTHONPATH": str(root), "COLUMNS": "200"}
-        self.env.pop("PREFECT_API_URL", None)
-
-    def git(self, *arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(self.root), *arguments], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    def pointsman(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "flows.cli", *arguments]
-        return subprocess.run(command, cwd=self.root, env=self.env, capture_output=True, text=True, check=False)
-
-    def up(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "flows.cli", "up", "--port", str(self.port)]
-        log = (self.root / "up.log").open("w")
-        process = subprocess.Popen(command, cwd=self.root, env=self.env, stdout=log, stderr=log, text=True)
-        until(lambda: "Ctrl-C, or" in self.log("up.log") or process.poll() is not None, 180)
-        assert process.poll() is None, self.log("up.log")
-        return process
-
-    def log(self, name: str) -> str:
-        """The end of a log."""
-        return (self.root / name).read_text()[-6000:]
-
-    def call(self, path: str, body: Any = None, method: str | None = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            f"{self.url}{path}", data, {"content-type": "application/json"}, method=method
-        )  # fmt: skip
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(request, timeout=60) as reply:
-                    text = reply.read()
-                return json.loads(text) if text else None
-            except urllib.error.HTTPError as error:  # 503: its database is locked; Prefect's own client tries again too
-                if error.code != 503 or time.monotonic() > deadline:
-                    raise
-            time.sleep(1)
-
-    def runs(self) -> list[dict[str, Any]]:
-        """Of retrain, the newest first; none while the server is away."""
-        with suppress(OSError):
-            found: list[dict[str, Any]] = self.call(
-                "/flow_runs/filter", {"flows": {"name": {"any_": ["retrain"]}}, "sort": "START_TIME_DESC"}
-            )
-            return found
-        return []
-
-    def state(self, run: str) -> str:
-        return next((found["state_type"] for found in self.runs() if found["id"] == run), "")
-
-    def message(self, run: str) -> str:
-        """What the run's state says."""
-        return next((str(found["state"]["message"]) for found in self.runs() if found["id"] == run), "")
-
-    def schedule(self) -> str:
-        """Let a schedule start a retrain, and switch it off once it has; the run's id."""
-        deployment = self.call("/deployments/name/retrain/retrain")["id"]
-        before = {run["id"] for run in self.runs()}
-        (made,) = self.call(f"/deployments/{deployment}/schedules", [{"active": True, "schedule": CRON}])
-
-        def begun() -> list[str]:
-            """Runs of the schedule that are at work, or have been."""
-            states = ("RUNNING", *ENDED)
-            return [run["id"] for run in self.runs() if run["id"] not in before and run["state_type"] in states]
-
-        until(lambda: bool(begun()), 180)
-        (run,) = begun()
-        self.call(f"/deployments/{deployment}/schedules/{made['id']}", method="DELETE")
-        return run
-
-    def ask(self, **parameters: Any) -> str:
-        """Start a retrain; the run's id."""
-        deployment = self.call("/deployments/name/retrain/retrain")["id"]
-        return str(self.call(f"/deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])
-
-    def retry(self, run: str) -> None:
-        env = self.env | {"PREFECT_API_URL": self.url, "PREFECT_HOME": str(self.root / ".pointsman/prefect")}
-        command = [sys.executable, "-m", "prefect", "--no-prompt", "flow-run", "retry", run]
-        done = subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    def running(self, *words: str) -> list[psutil.Process]:
-        """Processes of this checkout whose command has a word."""
-        return [member for member, command in belonging(self.root).items() if {*words} & {*command}]
-
-    def branches(self, root: Path | None = None) -> list[str]:
-        """Of retrains, here or in a remote."""
-        listed = ["for-each-ref", "--format=%(refname:short)", "refs/heads/retrain"]
-        return self.git(*(["--git-dir", str(root)] if root else []), *listed).split()
-
-    def hashes(self, branch: str) -> dict[str, str]:
-        """What the branch's stages made."""
-        place = self.root.with_name(f"{self.root.name}-result")
-        subprocess.run(["git", "clone", "-q", "-b", branch, str(self.root), str(place)], check=True)
-        (place / ".dvc/config.local").write_text(f"[cache]\n    dir = {self.root / '.dvc/cache'}\n")
-        subprocess.run([sys.executable, "-m", "dvc", "checkout", "-q"], cwd=place, env=self.env, check=True)
-        files = [path for name in COMPARED for path in sorted((place / name).rglob("*")) if path.is_file()]
-        release = json.loads((place / "artifacts/publish/release.json").read_text())["files"]
-        found = {path.relative_to(place).as_posix(): sha256(path) for path in files}
-        return found | {f"release/{name}": digest for name, digest in release.items() if name not in CLOCKED}
-
-    def settled(self) -> Counter[str]:
-        """How often each paid call of each stage was settled, by the ledgers."""
-        found: Counter[str] = Counter()
-        for path in self.root.rglob("ledger/*.jsonl"):
-            calls = {}
-            for line in path.read_text().splitlines():
-                row = json.loads(line)
-                if "begin" in row:
-                    calls[row["begin"]] = row["call"]
-                elif row.get("cost"):
-                    found[f"{path.stem.partition('-')[0]} {calls[row['end']]}"] += 1
-        return found
-
-
-def until(holds: Callable[[], bool], seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
-        time.sleep(0.3)
-
-
-def ended(checkout: Checkout, run: str) -> str:
-    until(lambda: checkout.state(run) in ENDED, 900)
-    return checkout.state(run)
 
 
 @pytest.fixture
@@ -280,6 +119,34 @@ def came_to_the_same(undisturbed: Undisturbed, checkout: Checkout) -> None:
     (branch,) = checkout.branches()
     assert checkout.hashes(branch) == undisturbed.hashes
     assert [call for call, times in checkout.settled().items() if times > 1] == []
+
+
+@pytest.mark.skipif(not CLOCK, reason="there is no libfaketime here: apt-get install libfaketime")
+def test_a_clock_that_jumps_to_and_fro_while_a_retrain_runs_and_is_retried_changes_nothing(
+    undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """Of server, worker and stages alike; a stage that is killed in another hour than it began in goes on."""
+    hour = tmp_path / "hour"
+    hour.write_text("+0")
+    lent = {
+        "LD_PRELOAD": str(CLOCK[0]), "FAKETIME_TIMESTAMP_FILE": str(hour), "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1",
+    }  # fmt: skip
+    found = Checkout(tmp_path / "checkout", lent=lent)
+    up = found.up()
+    try:
+        run = found.ask()
+        for stage, hours in HOURS.items():
+            until(lambda stage=stage: bool(found.running(f"stages.{stage}")) or found.state(run) in ENDED, 600)  # type: ignore[misc]
+            hour.write_text(f"{hours:+}h")
+            kill(found, run, "stage", stage)
+            assert ended(found, run) == "FAILED", found.message(run)
+            found.retry(run)
+        assert ended(found, run) == "COMPLETED", found.message(run)
+        came_to_the_same(undisturbed, found)
+    finally:
+        found.pointsman("down")
+        up.wait(60)
 
 
 @pytest.mark.parametrize("place", SMALL)

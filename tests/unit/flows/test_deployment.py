@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from flows.dvc import stage_names
 
@@ -52,12 +54,58 @@ with get_client(sync_client=True) as client:
         found[name] = {"type": pool.type, "limit": pool.concurrency_limit, **pool.base_job_template}
 print(json.dumps(found))
 """
+LOST = """
+import os, time, uuid
+from prefect.concurrency import _leases
+from flows.log import begin_run
+_leases._RENEWAL_MAX_ATTEMPTS = 1
+os.environ["PREFECT__FLOW_RUN_ID"] = str(uuid.uuid4())
+begin_run()
+with _leases.maintain_concurrency_lease(uuid.uuid4(), 300, raise_on_lease_renewal_failure=True):
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        time.sleep(0.05)
+print("went on")
+"""
+DAYS = """
+import asyncio, json, sys
+from datetime import datetime, timezone
+from zoneinfo import ZoneInfo
+from prefect.server.schemas.schedules import CronSchedule
+found = {}
+for zone, begin in json.loads(sys.argv[2]):
+    start = datetime.fromisoformat(begin).replace(tzinfo=timezone.utc)
+    dates = asyncio.run(CronSchedule(cron=sys.argv[1], timezone=zone).get_dates(9, start))
+    found[zone] = [date.astimezone(ZoneInfo(zone)).isoformat() for date in dates]
+print(json.dumps(found))
+"""
+CHANGES = [
+    ("America/New_York", "2027-03-10"), ("Europe/Berlin", "2027-10-26"),
+    ("Australia/Lord_Howe", "2027-03-31"), ("Pacific/Kiritimati", "2027-03-10"),
+]  # fmt: skip
+"""A zone, and a day shortly before its clocks change: forward, back, by half an hour, never."""
 
 
 def test_the_choice_of_stages_in_the_ui_is_that_of_the_pipeline() -> None:
     code = "import json; from flows.pipeline import STAGES; print(json.dumps(STAGES))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert tuple(json.loads(done.stdout)) == stage_names(ROOT)
+
+
+def test_a_nightly_watch_comes_once_every_local_day_where_clocks_change() -> None:
+    """At its hour; on the one day that lacks that hour, at the one before."""
+    wanted = yaml.safe_load((ROOT / "infra/prefect.yaml").read_text())["deployments"]
+    (schedule,) = next(each["schedules"] for each in wanted if each["name"] == "watch")
+    command = [sys.executable, "-c", DAYS, schedule["cron"], json.dumps(CHANGES)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    found = {zone: [datetime.fromisoformat(date) for date in dates] for zone, dates in json.loads(done.stdout).items()}
+    for zone, _ in CHANGES:
+        days = [date.date().toordinal() for date in found[zone]]
+        assert days == list(range(days[0], days[0] + len(days))), zone
+        hours = [date.hour for date in found[zone]]
+        assert sorted(hours)[1:] == [2] * 8, zone
+        assert min(hours) == (1 if zone == "America/New_York" else 2)
+    assert len({date.utcoffset() for date in found["Europe/Berlin"]}) == 2
 
 
 @pytest.mark.slow
@@ -144,3 +192,9 @@ def test_a_deployment_of_the_former_name_goes_and_its_schedule_stays(deployed_se
     monthly = {"active": True, "schedule": {"cron": "0 0 1 * *", "timezone": "UTC"}}
     deployed_server.call("/deployments/", {"name": "pointsman", "flow_id": flow, "schedules": [monthly]})
     assert json.loads(deployed_server.run("-c", FORMER)) == [["0 0 1 * *"], [False, True]]
+
+
+@pytest.mark.slow
+def test_a_run_whose_place_the_server_forgot_goes_on(deployed_server: Any) -> None:
+    """As after a restart of the server, or a leap of its clock; Prefect alone would end it."""
+    assert "went on" in deployed_server.run("-c", LOST)

@@ -6,9 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from flows.base import find_base
 from flows.work_folder import STORE_HOME, WorkFolder, find_folder, known_offer, lend, open_folder, sole
 from stages.shared.entry import RUNS
 from stages.shared.errors import ConfigurationError, ConflictError
+from tests.faults.secrecy import holders, nobody_shows
 
 ROOT = Path(__file__).resolve().parents[3]
 TOKEN = "hush-hush-0123456789"
@@ -166,29 +164,6 @@ def site(prepared: Path, tmp_path: Path) -> Site:
     return found
 
 
-@contextmanager
-def nobody_shows(secret: str) -> Iterator[None]:
-    """No process of this machine has the secret in its command, as far as it is looked at every now and then."""
-    seen: set[str] = set()
-    done = threading.Event()
-
-    def look() -> None:
-        while not done.wait(0.1):
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                with suppress(OSError):
-                    text = path.read_bytes()
-                    seen.update([text.decode(errors="replace")] if secret.encode() in text else [])
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-    assert seen == set()
-
-
 class Deployed:
     """The deployment `retrain/pointsman`, run by a worker in a site's checkout."""
 
@@ -252,9 +227,7 @@ def test_a_scheduled_retrain_fails_goes_on_is_rejected_and_ends_in_a_branch_with
     assert any('"change": "+0.333"' in text for text in told)
     again = site.pointsman("retrain", "--set", "ingest.sizes.train=80", "--dry-run")
     assert f"Nothing would run: offered already as {found['branch']}." in again.stdout
-    places = [str(site.place), str(deployed_server.home)]
-    holders = subprocess.run(["grep", "-rlF", TOKEN, *places], capture_output=True, text=True, check=False)
-    assert holders.stdout == ""
+    assert holders(TOKEN, site.place, deployed_server.home) == []
 
 
 def fails(site: Site, deployed: Deployed, run: str) -> None:
