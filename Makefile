@@ -66,7 +66,7 @@ images:  ## build the image that stages run in (Podman or Docker), and say what 
 	@infra/images/build.sh cpu
 
 test-faults: setup  ## kill everything in every stage, fill disks, train without test sets, and compare (half an hour)
-	@POINTSMAN_TEST_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_kills.py \
+	@POINTSMAN_TEST_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_kills.py tests/faults/test_secrets.py \
 	    tests/unit/flows/test_own_server.py tests/unit/flows/test_sweep.py tests/pipeline/test_smoke.py
 
 test-containers: setup  ## run stages in containers of that image (Podman; minutes), check Kubernetes' manifests
