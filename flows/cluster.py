@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from stages.shared.params.stage import Kubernetes
 
 GONE_S = 120.0
 """How long what was deleted may take to be gone: the stage has 30 s to end in."""
+IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
 MANIFESTS = "infra/kubernetes"
 MALFORMED = (AttributeError, LookupError, TypeError, ValueError, AssertionError)
 """What comes of a file that is YAML, and leads to no cluster."""
@@ -74,6 +77,15 @@ class Cluster:
         with self._told("look at pods"):
             pods = list(self._client.list(Pod, labels={"job-name": name}))
         return max(pods, key=lambda pod: _made(pod), default=None)
+
+    def owners(self) -> list[dict[str, Any]]:
+        """The pod that this runs in, if it is one: its jobs go when it goes, whatever became of its processes."""
+        if IN_CLUSTER not in os.environ:
+            return []
+        with self._told("look at pods"):
+            pods = list(self._client.list(Pod, fields={"metadata.name": socket.gethostname()}))
+        found = [pod.metadata for pod in pods if pod.metadata]
+        return [{"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid} for pod in found]
 
     def failure(self, name: str) -> str | None:
         """Why a job was given up; None while it is not."""

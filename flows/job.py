@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -30,11 +30,11 @@ UNANSWERED_S = 300.0
 """How long the cluster may give no answer, while the job runs on."""
 TICK_S = 1.0
 OVERLAP_S = 5
+TIMED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(?:Z|[+-]\d\d:\d\d) ")
+"""When a line was written: its fraction lacks zeros at its end. What a carriage return begins anew has no time."""
 KEPT_S = 24 * 3600
 LABEL = "pointsman.dev/network"
 """`none` or `open`: infra/kubernetes/network.yaml closes the network of the former."""
-POD, POD_UID = "POINTSMAN_POD", "POINTSMAN_POD_UID"
-"""The pod that this runs in, if it is one: what it started goes when it goes."""
 
 
 def run_as_job(stage: str, needs: Needs, params: StageParams, root: Path) -> int:
@@ -45,6 +45,7 @@ def run_as_job(stage: str, needs: Needs, params: StageParams, root: Path) -> int
     """
     job, cluster = manifest(stage, needs, params, root), Cluster(params.kubernetes)
     name = job["metadata"]["name"]
+    job["metadata"]["ownerReferences"] = cluster.owners()
     prepare(needs.writes)
     cluster.end(name)
     with guarded(params.kubernetes, name), ExitStack() as otherwise:
@@ -127,18 +128,15 @@ class _Log:
             lines = self._cluster.log(pod, None if self._asked is None else int(now - self._asked) + OVERLAP_S)
         except (AbsentError, TransientError):
             return
-        self._asked = now
+        self._asked, new = now, False
         for line in lines:
-            when, _, text = line.partition(" ")
-            if (moment := _nanoseconds(when)) > self._last:
-                self._last = moment
-                print(text, flush=True)
-
-
-def _nanoseconds(when: str) -> str:
-    """A time of RFC 3339 in digits that sort: its fraction may lack zeros at its end."""
-    whole, _, fraction = when.removesuffix("Z").partition(".")
-    return f"{whole}.{fraction:0<9}"
+            timed = TIMED.match(line)
+            if timed:
+                moment = f"{timed[1]}.{timed[2] or '':0<9}"
+                new = moment > self._last
+                self._last = max(moment, self._last)
+            if new:
+                print(line[timed.end() :] if timed else line, flush=True)
 
 
 def manifest(stage: str, needs: Needs, params: StageParams, root: Path) -> dict[str, Any]:
@@ -161,20 +159,13 @@ def manifest(stage: str, needs: Needs, params: StageParams, root: Path) -> dict[
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": container_name(stage, root), "labels": labels, "ownerReferences": list(_owner())},
+        "metadata": {"name": container_name(stage, root), "labels": labels},
         "spec": {
             "backoffLimit": 0,
             "ttlSecondsAfterFinished": KEPT_S,
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }
-
-
-def _owner() -> Iterator[dict[str, Any]]:
-    """The pod that this runs in: its jobs are deleted with it, whatever became of its processes."""
-    name, uid = os.environ.get(POD), os.environ.get(POD_UID)
-    if name and uid:
-        yield {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
 
 
 def _container(stage: str, needs: Needs, params: StageParams, root: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 process       in the checkout that the worker stands in
 docker        in a container of the CPU's image, which sees the checkout alone; Podman's socket serves it too
-kubernetes    in a job that mounts the volume which holds the checkout; never run on a cluster
+kubernetes    in a job that mounts the volume which holds the checkout, and starts one a stage
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ Kind = Literal["process", "docker", "kubernetes"]
 PACKAGES = {"docker": "prefect-docker", "kubernetes": "prefect-kubernetes"}
 NOT_INSTALLED = ("kubernetes",)
 """What only a worker of that kind needs, and the environment does not hold."""
+ACCOUNT = "infra/kubernetes/pool.yaml"
 HOME = "/tmp/prefect"
 REGISTRY = "aggregate-worker-metadata"
 LOCAL_IMAGE = "localhost/pointsman-cpu"
@@ -44,7 +45,7 @@ def make_pool(client: SyncPrefectClient, name: str, kind: Kind, limit: int, root
 
 def start_command(name: str, kind: Kind) -> str:
     """How a worker of the pool is started, and what it needs first."""
-    needs = f"pip install {PACKAGES[kind]}, then: " if kind in NOT_INSTALLED else ""
+    needs = f"pip install {PACKAGES[kind]}, then, as {ACCOUNT} says: " if kind in NOT_INSTALLED else ""
     return f"{needs}prefect worker start --pool {name} --type {kind}"
 
 
@@ -83,7 +84,10 @@ def _in_containers(template: dict[str, Any], root: Path, params: Params) -> dict
 def _in_jobs(template: dict[str, Any], root: Path, params: Params) -> dict[str, Any]:
     place, image = params.stage.kubernetes, params.stage.images.cpu
     if image is None:
-        raise ConfigurationError("stage.images.cpu names no image for a cluster to pull; push one, give NAME@sha256:…")
+        raise ConfigurationError(
+            "stage.images.cpu names no image for a cluster to pull: push one, give NAME@sha256:…, and set "
+            "stage.runtime to kubernetes"
+        )
     if not root.is_relative_to(place.mount):
         raise ConfigurationError(f"{root} is not below {place.mount}, where a cluster mounts {place.claim}")
     memory = f"{params.stage.memory[:-1]}{params.stage.memory[-1].upper()}i"
@@ -110,7 +114,10 @@ def _in_jobs(template: dict[str, Any], root: Path, params: Params) -> dict[str, 
 
 
 def _environment(root: Path) -> dict[str, str]:
-    return {CHECKOUT: str(root), "PYTHONPATH": str(root), "PREFECT_HOME": HOME, "HOME": "/tmp", "USER": "pointsman"}
+    return {
+        CHECKOUT: str(root), "PYTHONPATH": str(root), "PREFECT_HOME": HOME, "HOME": "/tmp", "USER": "pointsman",
+        "DVC_SITE_CACHE_DIR": "/tmp/dvc",
+    }  # fmt: skip
 
 
 def _default_values(template: dict[str, Any], **values: Any) -> None:

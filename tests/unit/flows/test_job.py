@@ -84,7 +84,7 @@ class Double:
             return 200, {"kind": "List", "metadata": {}, "items": []}
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         status = {"containerStatuses": [state] if state else [], **self.pod}
-        return 200, {"metadata": {}, "items": [{"metadata": {"name": "a-pod"}, "status": status}]}
+        return 200, {"metadata": {}, "items": [{"metadata": {"name": "a-pod", "uid": "7"}, "status": status}]}
 
 
 @pytest.fixture
@@ -145,6 +145,15 @@ def test_every_line_is_passed_on_once_however_often_the_log_is_read(
     cluster.states = [RUNNING, RUNNING, RUNNING, ended(0)]
     run(tmp_path)
     assert capsys.readouterr().out.splitlines() == [f"line {number}" for number in range(4)]
+
+
+def test_a_bar_that_returns_to_its_lines_begin_hides_nothing_after_it(
+    cluster: Double, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.log = ["2026-11-22T03:00:01Z 0 of 2\r1 of 2\r2 of 2", "2026-11-22T03:00:02Z and on"]
+    cluster.states = [RUNNING, RUNNING, ended(0)]
+    run(tmp_path)
+    assert capsys.readouterr().out.splitlines() == ["0 of 2", "1 of 2", "2 of 2", "and on"]
 
 
 def test_what_it_waits_for_is_said_once(cluster: Double, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -320,12 +329,19 @@ def test_a_job_takes_keys_from_a_secret() -> None:
     assert '"secretKeyRef": {"name": "pointsman-keys", "key": "A_KEY"}' in text
 
 
-def test_a_job_goes_with_the_pod_that_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert made("ingest", Path("/srv/pointsman"))["metadata"]["ownerReferences"] == []
-    monkeypatch.setenv("POINTSMAN_POD", "a-worker")
-    monkeypatch.setenv("POINTSMAN_POD_UID", "7")
-    (owner,) = made("ingest", Path("/srv/pointsman"))["metadata"]["ownerReferences"]
-    assert owner == {"apiVersion": "v1", "kind": "Pod", "name": "a-worker", "uid": "7"}
+def test_a_job_goes_with_the_pod_that_started_it(
+    cluster: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert owners(tmp_path, cluster) == []
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert owners(tmp_path, cluster) == [{"apiVersion": "v1", "kind": "Pod", "name": "a-pod", "uid": "7"}]
+
+
+def owners(folder: Path, cluster: Double) -> Any:
+    cluster.states = [ended(0)]
+    run(folder)
+    (only,) = cluster.jobs.values()
+    return only["metadata"]["ownerReferences"]
 
 
 def test_a_checkout_that_is_not_on_the_volume_is_refused() -> None:
