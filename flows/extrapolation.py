@@ -29,10 +29,14 @@ class Growth:
     """In the pool, where memory is taken for each of them."""
 
     def at(self, questions: int, candidates: int) -> float:
-        """MiB on the straight line of least squares through the sizes, and no less than the largest that was seen."""
-        slope, start = np.polyfit(self.questions, self.mib, 1)
+        """MiB between the sizes, and beyond the largest as it grew from the one before: a chunk that fills up is not
+        taken for growth. What comes on top of the least size grows with the candidates.
+        """
+        slope = max(0.0, float(np.diff(self.mib[-2:]).sum() / max(1, np.diff(self.questions[-2:]).sum())))
+        known = float(np.interp(questions, self.questions, self.mib))
+        beyond = slope * max(0, questions - self.questions[-1])
         wider = candidates / self.candidates if self.candidates else 1.0
-        return max(float(start + max(slope, 0.0) * questions * wider), *self.mib)
+        return self.mib[0] + (known + beyond - self.mib[0]) * wider
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stages.evaluate.attempt import Result
+from stages.evaluate.attempt import PoolName, Result
 from stages.shared.files import atomic_path
 
 CHUNK = 16_384
-"""Rows held as Python objects at a time, and of a row group."""
+"""Rows of a row group, and held as Python objects at a time."""
 SCHEMA = pa.schema(
     [
         ("method", pa.string()),
@@ -49,14 +54,80 @@ SCHEMA = pa.schema(
 candidate behind each call, in order, and `prompt_tokens` and `completion_tokens` are of these calls; `latency_s` is
 seconds of the calls, one after the other; `reply` is the one that was answered from, whole, with its own marks, null of
 methods that take no single one."""
+Entry = tuple[str, PoolName]
+"""A method, and the pool that it played with."""
+
+
+class Episodes:
+    """The table as it grows on disk, in a file without a name: a process that is killed leaves nothing behind.
+
+    Row groups have `CHUNK` rows, however many come at a time.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._writer = file, _writer(file)
+        self._waiting: list[pa.Table] = []
+        self._count = 0
+
+    def add(self, results: Sequence[Result]) -> None:
+        """More rows."""
+        self._waiting.append(table(results))
+        self._count += len(results)
+        while self._count >= CHUNK:
+            self._write(CHUNK)
+
+    def save(self, path: Path, without: Collection[Entry] = ()) -> None:
+        """Write what there is, atomically, less what was played by some; no rows may come after."""
+        while self._count:
+            self._write(min(CHUNK, self._count))
+        self._writer.close()
+        self._file.seek(0)
+        with atomic_path(path) as part, part.open("wb") as copy:
+            if without:
+                self._copy_less(copy, without)
+            else:
+                shutil.copyfileobj(self._file, copy)
+
+    def _write(self, rows: int) -> None:
+        whole = pa.concat_tables(self._waiting)
+        self._writer.write_table(whole.slice(0, rows).combine_chunks())
+        self._count -= rows
+        self._waiting = [whole.slice(rows)] if self._count else []
+
+    def _copy_less(self, copy: IO[bytes], without: Collection[Entry]) -> None:
+        gone = pa.array([f"{method} {pool}" for method, pool in without])
+        with _writer(copy) as writer:
+            for batch in pq.ParquetFile(self._file).iter_batches(CHUNK):
+                names = pc.binary_join_element_wise(batch["method"], batch["pool"], " ")
+                kept = batch.filter(pc.invert(pc.is_in(names, value_set=gone)))
+                if kept.num_rows:
+                    writer.write_batch(kept)
+
+
+@contextmanager
+def growing(folder: Path) -> Iterator[Episodes]:
+    """A table without rows, which takes its space in a folder until the block ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder) as file:
+        yield Episodes(file)
 
 
 def write_episodes(path: Path, results: Iterable[Result]) -> None:
     """Write the table, atomically; the transcripts of one call that several methods chose compress away."""
-    rows = map(_row, results)
-    with atomic_path(path) as part, pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
+    rows = iter(results)
+    with growing(path.parent) as episodes:
         while chunk := list(islice(rows, CHUNK)):
-            writer.write_table(pa.Table.from_pylist(chunk, schema=SCHEMA))
+            episodes.add(chunk)
+        episodes.save(path)
+
+
+def table(results: Sequence[Result]) -> pa.Table:
+    """A row a result."""
+    return pa.Table.from_pylist([_row(result) for result in results], schema=SCHEMA)
+
+
+def _writer(file: IO[bytes]) -> pq.ParquetWriter:
+    return pq.ParquetWriter(file, SCHEMA, compression="zstd")
 
 
 def _row(result: Result) -> dict[str, object]:

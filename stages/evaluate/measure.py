@@ -1,8 +1,9 @@
-"""Every method on every test question, all episodes concurrently."""
+"""Every method on some test questions, all their episodes concurrently."""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from stages.evaluate.attempt import Attempt, PoolName, from_episode
 from stages.evaluate.oracle import Probe
 from stages.evaluate.own import Tariff
 from stages.evaluate.player import Player, redirect
-from stages.evaluate.reading import Choice, Exchange, Reading, exchanges, first_called, summarise
+from stages.evaluate.reading import Choice, Exchange, exchanges, first_called
 from stages.shared.episode.roster import make_roster, rename
 from stages.shared.episode.types import Episode, Roster
 from stages.shared.errors import ConfigurationError, TransientError
@@ -89,16 +90,22 @@ class Measurement:
     ) -> None:  # fmt: skip
         self.trained = trained
         self.base = base
-        self._questions = questions
+        self.questions = questions
         self.tariff = tariff
         self._slots = asyncio.Semaphore(in_flight)
         self._progress = progress
 
+    def of(self, questions: Sequence[Question]) -> Measurement:
+        """The same policies, slots and progress, with other questions."""
+        found = copy.copy(self)
+        found.questions = questions
+        return found
+
     async def table(self, lines: Sequence[Line]) -> Table:
         """Ask every candidate every question and every known part of one; the prompt is that of its first line."""
         rosters = {name: line.roster for line in reversed(lines) for name in line.names}
-        pairs = [(question, name) for question in self._questions for name in rosters]
-        parts = [(part, name) for part in distinct_parts(self._questions) for name in rosters]
+        pairs = [(question, name) for question in self.questions for name in rosters]
+        parts = [(part, name) for part in distinct_parts(self.questions) for name in rosters]
 
         async def call(pair: tuple[Question, str]) -> Call:
             """One question with one candidate."""
@@ -144,7 +151,7 @@ class Measurement:
 
         return await self._episodes("candidates renamed", play)
 
-    async def reading(self, line: Line) -> Reading | None:
+    async def reading(self, line: Line) -> list[Choice]:
         """Whom the trained policy calls first when two candidates exchange their skills in the prompt."""
 
         async def choice(pair: tuple[Question, Exchange]) -> Choice:
@@ -153,18 +160,18 @@ class Measurement:
             played = [await self.trained.play(question, shown) for shown in (line.roster, swapped.roster)]
             return Choice(swapped, *map(first_called, played))
 
-        return summarise(await self._each("skills exchanged", exchanges(self._questions, line.roster), choice))
+        return await self._each("skills exchanged", exchanges(self.questions, line.roster), choice)
 
     async def played(self, note: str, play: Callable[[Question], Awaitable[Attempt]]) -> list[Attempt]:
         """A method that plays each question by itself."""
-        return await self._each(note, self._questions, play)
+        return await self._each(note, self.questions, play)
 
     async def _episodes(self, note: str, play: Callable[[Question], Awaitable[Episode]]) -> list[Attempt]:
         async def attempt(question: Question) -> Attempt:
             """One question played."""
             return from_episode(question, await play(question), self.tariff)
 
-        return await self._each(note, self._questions, attempt)
+        return await self._each(note, self.questions, attempt)
 
     def _single(self, question: Question, name: str, episode: Episode) -> Call:
         if len(episode.calls) != 1:

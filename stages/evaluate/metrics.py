@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 
 import numpy as np
 
 from stages.evaluate import behaviour
-from stages.evaluate.attempt import PoolName, ReplyMarks, Result
+from stages.evaluate.attempt import PoolName
 from stages.evaluate.calibration import Calibration
 from stages.evaluate.frontier import Point
 from stages.evaluate.reading import Reading
-from stages.evaluate.statistics import Interval, Resamples, Values, flips, holm
-from stages.evaluate.tradeoff import Scale, Tradeoff, tradeoff
-from stages.shared.errors import IntegrityError
-from stages.shared.params import DATASETS
-from stages.shared.questions import Question
+from stages.evaluate.sheet import Measured, Sheet
+from stages.evaluate.statistics import Flips, Interval, Resamples, Values, flips, holm
+from stages.evaluate.tradeoff import Scale, Taken, Tradeoff, taken, tradeoff
 
 AVERAGE = "average"
 ROUTER = "router"
@@ -171,82 +169,44 @@ class Evaluation:
         return asdict(self)
 
 
-class Measured:
-    """All results of one pool, complete and in the order of the test set."""
+@dataclass(frozen=True)
+class Tallied:
+    """What is kept of one method with the seen pool once its sheet is let go."""
 
-    def __init__(self, results: Iterable[Result], questions: Sequence[Question], pool: PoolName) -> None:
-        """Raises IntegrityError when a method misses a question or has it twice."""
-        ids = {name: [question.id for question in questions if question.dataset == name] for name in DATASETS}
-        self._sets: dict[str, list[str]] = {name: found for name, found in ids.items() if found}
-        self.by_method: dict[str, dict[str, list[Result]]] = {}
-        grouped: dict[str, list[Result]] = {}
-        for result in results:
-            if result.pool == pool:
-                grouped.setdefault(result.method, []).append(result)
-        for method, group in grouped.items():
-            self.by_method[method] = {name: self._ordered(method, name, group) for name in self._sets}
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Questions of each set."""
-        return {name: len(ids) for name, ids in self._sets.items()}
-
-    def all(self, method: str) -> list[Result]:
-        """Every result of a method."""
-        return [result for group in self.by_method[method].values() for result in group]
-
-    def values(self, method: str, field: str) -> Values:
-        """One number a question, by set."""
-        return {
-            name: np.array([getattr(result, field) for result in group], dtype=float)
-            for name, group in self.by_method[method].items()
-        }
-
-    def _ordered(self, method: str, dataset: str, group: Sequence[Result]) -> list[Result]:
-        found = [result for result in group if result.question.dataset == dataset]
-        by_id = {result.question.id: result for result in found}
-        ids = self._sets[dataset]
-        if len(found) != len(ids) or by_id.keys() != set(ids):
-            missing = ", ".join(sorted(set(ids) - by_id.keys())[:3]) or "none"
-            raise IntegrityError(
-                f"{method} has {len(found)} results for the {len(ids)} {dataset} questions (missing: {missing}); "
-                "metrics need every question exactly once, so nothing is written: run the evaluate stage again"
-            )
-        return [by_id[identity] for identity in ids]
+    cells: dict[str, Cell]
+    replies: dict[str, ReplyCell] | None
+    """None where it takes no replies."""
+    took: Taken
+    gap: Difference
+    """The router minus this method."""
+    flips: Flips
 
 
-def method_cells(measured: Measured, method: str, resamples: Resamples) -> dict[str, Cell]:
+def method_cells(sheet: Sheet, resamples: Resamples) -> dict[str, Cell]:
     """A method's cell for each set and for `average`, the unweighted mean of the sets."""
-    columns = {field: measured.values(method, field) for field in FIELDS}
+    columns = {field: sheet.values(field) for field in FIELDS}
     cells = {
         name: _cell({field: resamples.mean(name, values[name]) for field, values in columns.items()}, n)
-        for name, n in measured.sizes.items()
+        for name, n in sheet.sizes.items()
     }
     whole = {field: resamples.average(values) for field, values in columns.items()}
-    return cells | {AVERAGE: _cell(whole, sum(measured.sizes.values()))}
+    return cells | {AVERAGE: _cell(whole, len(sheet))}
 
 
-def reply_cells(measured: Measured, resamples: Resamples) -> Replies:
-    """The second mode of every method that takes single replies."""
-    taking = [name for name in measured.by_method if any(item.reply_marks for item in measured.all(name))]
-    return {name: _reply_cells(measured, name, resamples) for name in taking}
-
-
-def _reply_cells(measured: Measured, method: str, resamples: Resamples) -> dict[str, ReplyCell]:
-    rows = {
-        name: [item.reply_marks or ReplyMarks(item.em, item.f1, item.em) for item in group]
-        for name, group in measured.by_method[method].items()
-    }
-    columns = {
-        field: {name: np.array([getattr(marks, field) for marks in group]) for name, group in rows.items()}
-        for field in ("holds", "em", "f1")
-    }
+def reply_cells(sheet: Sheet, resamples: Resamples) -> dict[str, ReplyCell] | None:
+    """The second mode, of a method that takes single replies; None of any other."""
+    marks = {field: sheet.numbers(f"reply_{field}") for field in ("holds", "em", "f1")}
+    none = np.isnan(marks["em"])
+    if none.all():
+        return None
+    own = {"holds": sheet.numbers("em"), "em": sheet.numbers("em"), "f1": sheet.numbers("f1")}
+    columns = {field: sheet.split(np.where(none, own[field], marks[field])) for field in marks}
     found = {
         name: _reply_cell({field: resamples.mean(name, values[name]) for field, values in columns.items()}, n)
-        for name, n in measured.sizes.items()
+        for name, n in sheet.sizes.items()
     }
     whole = {field: resamples.average(values) for field, values in columns.items()}
-    return found | {AVERAGE: _reply_cell(whole, sum(measured.sizes.values()))}
+    return found | {AVERAGE: _reply_cell(whole, len(sheet))}
 
 
 def _reply_cell(fields: Mapping[str, Interval], n: int) -> ReplyCell:
@@ -260,39 +220,65 @@ def evaluate(
     failed: Mapping[PoolName, Mapping[str, str]] = MappingProxyType({}),
     calibrations: Mapping[str, Calibration] = MappingProxyType({}),
 ) -> Evaluation:  # fmt: skip
-    """All metrics. `every` holds the results with the unseen candidates added, None where there are none.
+    """All metrics. `every` holds what was played with the unseen candidates added, None where there are none.
 
-    `failed`: pool -> method -> why it has no result; such a method appears nowhere else.
+    `failed`: pool -> method -> why it has no result; such a method appears nowhere else. Methods are read one by one.
     """
-    methods = {method: method_cells(seen, method, resamples) for method in seen.by_method}
-    ours, oracle = seen.values(ROUTER, "em"), seen.values("oracle", "em")
-    results = seen.all(ROUTER)
-    share = behaviour.shares(results, candidates["seen"])
-    router = Behaviour(
-        synthetic=synthetic,
-        format_rate=behaviour.format_rate(results),
-        calls_single_hop=behaviour.mean_calls(results, single_hop=True),
-        calls_multi_hop=behaviour.mean_calls(results, single_hop=False),
-        share=share,
-        share_by_topic=behaviour.shares_by_topic(results, candidates["seen"]),
-        share_by_set=behaviour.shares_by_set(results, candidates["seen"]),
-        calls_by_hops=behaviour.calls_by_hops(results),
-        entropy=behaviour.entropy(share),
-        best_baseline=best_baseline(methods),
-        versus=_versus(ours, {name: seen.values(name, "em") for name in methods if name != ROUTER}, resamples),
-        regret_em=_difference(resamples.difference(oracle, ours)),
-        regret_cost=methods[ROUTER][AVERAGE].cost - methods["oracle"][AVERAGE].cost,
-        reading=reading,
-        renamed=_renamed(seen, resamples),
-        unseen=None if every is None else _unseen(every, ours, candidates["all"], resamples, failed.get("all", {})),
-    )
+    tallied = _tally(seen, resamples)
+    methods = {name: found.cells for name, found in tallied.items()}
     scale = _scale(methods)
+    router = _behaviour(
+        seen, every, candidates, resamples, tallied, synthetic=synthetic, reading=reading, failed=failed.get("all", {})
+    )
     return Evaluation(
-        methods=methods, failed=dict(failed.get("seen", {})), tradeoffs=_tradeoffs(seen, methods, scale),
-        zero_router=scale.zero_router, highest_cost=scale.highest_cost, replies=reply_cells(seen, resamples),
+        methods=methods, failed=dict(failed.get("seen", {})),
+        tradeoffs={name: tradeoff(found.took, point(found.cells), scale) for name, found in tallied.items()},
+        zero_router=scale.zero_router, highest_cost=scale.highest_cost,
+        replies={name: found.replies for name, found in tallied.items() if found.replies is not None},
         calibration=dict(calibrations), router=router,
         seed=seed, confidence=resamples.confidence, resamples=count,
     )  # fmt: skip
+
+
+def _tally(seen: Measured, resamples: Resamples) -> dict[str, Tallied]:
+    ours, oracle = seen.values(ROUTER, "em"), seen.sheet("oracle")
+
+    def one(sheet: Sheet) -> Tallied:
+        """Of one method."""
+        gap = resamples.difference(ours, theirs := sheet.values("em"))
+        return Tallied(
+            method_cells(sheet, resamples), reply_cells(sheet, resamples), taken(sheet, oracle), _difference(gap),
+            flips(ours, theirs),
+        )  # fmt: skip
+
+    return {method: one(seen.sheet(method)) for method in seen.methods}
+
+
+def _behaviour(
+    seen: Measured, every: Measured | None, candidates: Mapping[PoolName, Sequence[str]], resamples: Resamples,
+    tallied: Mapping[str, Tallied], *, synthetic: bool, reading: Reading | None, failed: Mapping[str, str],
+) -> Behaviour:  # fmt: skip
+    methods = {name: found.cells for name, found in tallied.items()}
+    sheet, names = seen.sheet(ROUTER), candidates["seen"]
+    share, ours = behaviour.shares(sheet.called(), names), sheet.values("em")
+    return Behaviour(
+        synthetic=synthetic,
+        format_rate=behaviour.format_rate(sheet),
+        calls_single_hop=behaviour.mean_calls(sheet, single_hop=True),
+        calls_multi_hop=behaviour.mean_calls(sheet, single_hop=False),
+        share=share,
+        share_by_topic=behaviour.shares_by_topic(sheet, names),
+        share_by_set=behaviour.shares_by_set(sheet, names),
+        calls_by_hops=behaviour.calls_by_hops(sheet),
+        entropy=behaviour.entropy(share),
+        best_baseline=best_baseline(methods),
+        versus=_versus(tallied),
+        regret_em=_difference(resamples.difference(seen.values("oracle", "em"), ours)),
+        regret_cost=methods[ROUTER][AVERAGE].cost - methods["oracle"][AVERAGE].cost,
+        reading=reading,
+        renamed=_renamed(seen, resamples),
+        unseen=None if every is None else _unseen(every, ours, candidates["all"], resamples, failed),
+    )
 
 
 def point(cells: Mapping[str, Cell]) -> Point:
@@ -303,11 +289,6 @@ def point(cells: Mapping[str, Cell]) -> Point:
 def _scale(methods: Methods) -> Scale:
     fixed = {name.removeprefix(FIXED): point(cells) for name, cells in methods.items() if name.startswith(FIXED)}
     return Scale(max(cost for cost, _ in fixed.values()), fixed, point(methods["oracle"]))
-
-
-def _tradeoffs(seen: Measured, methods: Methods, scale: Scale) -> dict[str, Tradeoff]:
-    oracle = seen.all("oracle")
-    return {name: tradeoff(seen.all(name), point(cells), oracle, scale) for name, cells in methods.items()}
 
 
 def best_baseline(methods: Methods) -> str:
@@ -323,7 +304,7 @@ def is_control(method: str) -> bool:
 
 
 def _renamed(seen: Measured, resamples: Resamples) -> Difference | None:
-    if RENAMED not in seen.by_method:
+    if RENAMED not in seen.methods:
         return None
     after, before = (seen.values(method, "em") for method in (RENAMED, BEFORE_PPO_RENAMED))
     return _difference(resamples.difference(after, before))
@@ -332,20 +313,29 @@ def _renamed(seen: Measured, resamples: Resamples) -> Difference | None:
 def _unseen(
     every: Measured, seen_em: Values, candidates: Sequence[str], resamples: Resamples, failed: Mapping[str, str]
 ) -> Unseen:
+    router = every.sheet(ROUTER)
     return Unseen(
-        methods={method: method_cells(every, method, resamples) for method in every.by_method},
-        share=behaviour.shares(every.all(ROUTER), candidates),
-        versus_seen=_difference(resamples.difference(every.values(ROUTER, "em"), seen_em)),
+        methods={method: method_cells(every.sheet(method), resamples) for method in every.methods},
+        share=behaviour.shares(router.called(), candidates),
+        versus_seen=_difference(resamples.difference(router.values("em"), seen_em)),
         failed=dict(failed),
     )
 
 
-def _versus(ours: Values, others: Mapping[str, Values], resamples: Resamples) -> dict[str, Comparison]:
-    found = {name: (resamples.difference(ours, theirs), flips(ours, theirs)) for name, theirs in others.items()}
-    corrected = holm([counted.p for _, counted in found.values()])
+def _versus(tallied: Mapping[str, Tallied]) -> dict[str, Comparison]:
+    others = {name: found for name, found in tallied.items() if name != ROUTER}
+    corrected = holm([found.flips.p for found in others.values()])
     return {
-        name: Comparison(gap.value, gap.low, gap.high, counted.won, counted.lost, counted.p, p_holm)
-        for (name, (gap, counted)), p_holm in zip(found.items(), corrected, strict=True)
+        name: Comparison(
+            found.gap.difference,
+            found.gap.low,
+            found.gap.high,
+            found.flips.won,
+            found.flips.lost,
+            found.flips.p,
+            p_holm,
+        )
+        for (name, found), p_holm in zip(others.items(), corrected, strict=True)
     }
 
 

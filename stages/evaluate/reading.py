@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from stages.shared.episode.types import Episode, Roster
 from stages.shared.questions import Question
 
@@ -59,8 +57,10 @@ def exchange(roster: Roster, topic: str) -> Exchange | None:
 
 
 def exchanges(questions: Sequence[Question], roster: Roster) -> list[tuple[Question, Exchange]]:
-    """Every single-hop question with the roster exchanged for its topic."""
-    pairs = [(question, exchange(roster, question.topic)) for question in questions if question.hops == 1]
+    """Every single-hop question with the roster exchanged for its topic, which those of one topic share."""
+    single = [question for question in questions if question.hops == 1]
+    by_topic = {topic: exchange(roster, topic) for topic in {question.topic for question in single}}
+    pairs = [(question, by_topic[question.topic]) for question in single]
     return [(question, found) for question, found in pairs if found is not None]
 
 
@@ -69,13 +69,25 @@ def first_called(episode: Episode) -> str | None:
     return episode.calls[0].shown if episode.calls else None
 
 
-def summarise(choices: Sequence[Choice]) -> Reading | None:
-    """The shares; None without choices."""
-    if not choices:
-        return None
-    return Reading(
-        n=len(choices),
-        best_called=float(np.mean([choice.as_is == choice.exchange.worst for choice in choices])),
-        followed=float(np.mean([choice.exchanged == choice.exchange.best for choice in choices])),
-        stayed=float(np.mean([choice.exchanged == choice.exchange.worst for choice in choices])),
-    )
+@dataclass
+class Tally:
+    """Choices, counted, however many there are."""
+
+    n: int = 0
+    best_called: int = 0
+    followed: int = 0
+    stayed: int = 0
+
+    def add(self, choices: Sequence[Choice]) -> None:
+        """More of them."""
+        self.n += len(choices)
+        self.best_called += sum(choice.as_is == choice.exchange.worst for choice in choices)
+        self.followed += sum(choice.exchanged == choice.exchange.best for choice in choices)
+        self.stayed += sum(choice.exchanged == choice.exchange.worst for choice in choices)
+
+    @property
+    def reading(self) -> Reading | None:
+        """The shares; None without choices."""
+        if not self.n:
+            return None
+        return Reading(self.n, self.best_called / self.n, self.followed / self.n, self.stayed / self.n)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from stages.shared.entry import Workspace
-from stages.shared.questions import Question, read_questions
+from stages.shared.questions import Question, iter_questions
 
 
-def read_test_questions(workspace: Workspace) -> tuple[Question, ...]:
-    """Every test question, in order. Raises DataError where there are none."""
-    return tuple(read_questions(workspace.artifacts("ingest") / "test.parquet"))
+def test_questions(workspace: Workspace) -> Iterator[Question]:
+    """Every test question, in order, a chunk of them in memory at a time. Raises DataError where there are none."""
+    return iter_questions(workspace.artifacts("ingest") / "test.parquet")

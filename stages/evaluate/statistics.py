@@ -79,7 +79,9 @@ class _Weights:
         """`count` resamples of `n` questions."""
         groups = min(n, GROUPS)
         drawn = rng.multinomial(groups, np.full(groups, 1 / groups), size=count)
-        return cls(drawn / n, None) if groups == n else cls(drawn, _summed(np.ones(n)))
+        if groups == n:
+            return cls(drawn / n, None)
+        return cls(drawn.astype(np.min_scalar_type(int(drawn.max()))), _summed(np.ones(n)))
 
     def __matmul__(self, values: np.ndarray) -> np.ndarray:
         """The mean of each resample."""

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from stages.evaluate import behaviour, frontier
 from stages.evaluate.arena import Optimality, arena_score, optimality
-from stages.evaluate.attempt import Result
+from stages.evaluate.sheet import Sheet
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a method took, over all test questions alike."""
+
+    latency_p50: float
+    latency_p95: float
+    called: Mapping[str, int]
+    """Candidate -> calls."""
+    optimality: Optimality
 
 
 @dataclass(frozen=True)
@@ -64,26 +75,29 @@ class Scale:
         return frontier.aiq([*self.fixed.values()], self.highest_cost)
 
 
-def tradeoff(results: Sequence[Result], point: frontier.Point, oracle: Sequence[Result], scale: Scale) -> Tradeoff:
-    """Of one method. `results` and `oracle` hold the same questions in the same order; `point` is (cost, EM)."""
-    seconds = [result.latency_s for result in results]
-    share = behaviour.shares(results, [*scale.fixed])
+def taken(sheet: Sheet, oracle: Sheet) -> Taken:
+    """Of one method; the oracle answered the same questions."""
+    p50, p95 = (float(np.quantile(sheet.numbers("latency_s"), level)) for level in (0.5, 0.95))
+    ours, bound = ((each.numbers("em"), each.numbers("cost")) for each in (sheet, oracle))
+    return Taken(p50, p95, sheet.called(), optimality(*ours, *bound))
+
+
+def tradeoff(took: Taken, point: frontier.Point, scale: Scale) -> Tradeoff:
+    """Of one method, whose (cost, EM) is `point`."""
+    share = behaviour.shares(took.called, [*scale.fixed])
     cost, em = point
     return Tradeoff(
-        latency_p50=float(np.quantile(seconds, 0.5)),
-        latency_p95=float(np.quantile(seconds, 0.95)),
+        latency_p50=took.latency_p50,
+        latency_p95=took.latency_p95,
         share=share,
         entropy=behaviour.entropy(share),
         aiq=frontier.aiq([point], scale.highest_cost),
         hypervolume=frontier.hypervolume([point], scale.highest_cost),
         arena=arena_score(em, cost),
-        optimality=optimality(
-            [result.em for result in results], [result.cost for result in results],
-            [result.em for result in oracle], [result.cost for result in oracle],
-        ),
+        optimality=took.optimality,
         gap_to_oracle=scale.oracle[1] - em,
         apgr=frontier.apgr([point], *scale.gap),
         cpt50=frontier.cpt([point], *scale.gap, 0.5),
         cpt80=frontier.cpt([point], *scale.gap, 0.8),
         cost_at_equal_em=frontier.cost_of([frontier.NOBODY, *scale.fixed.values()], em),
-    )  # fmt: skip
+    )

@@ -22,31 +22,37 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from stages.evaluate.attempt import Attempt, PoolName, Result  # noqa: E402
-from stages.evaluate.contest import Contest, Failure  # noqa: E402
-from stages.evaluate.episodes import write_episodes  # noqa: E402
+from stages.evaluate.contest import Contest, Entrants, Standing, attempts  # noqa: E402
+from stages.evaluate.episodes import growing  # noqa: E402
+from stages.evaluate.heat import Heat  # noqa: E402
 from stages.evaluate.marking import load_marker  # noqa: E402
-from stages.evaluate.measure import Call, Line, Table, distinct_parts  # noqa: E402
-from stages.evaluate.metrics import BEFORE_PPO, ROUTER, Measured, evaluate  # noqa: E402
+from stages.evaluate.measure import Call, Line, Measurement, Table, distinct_parts  # noqa: E402
+from stages.evaluate.metrics import BEFORE_PPO, ROUTER, evaluate  # noqa: E402
 from stages.evaluate.oracle import Probe  # noqa: E402
-from stages.evaluate.own import Own  # noqa: E402
+from stages.evaluate.own import Own, Tariff  # noqa: E402
+from stages.evaluate.player import Player  # noqa: E402
 from stages.evaluate.records import Record  # noqa: E402
 from stages.evaluate.replay.address import address, fingerprints  # noqa: E402
 from stages.evaluate.replay.pool import RecordedPool  # noqa: E402
 from stages.evaluate.replay.record import open_record  # noqa: E402
+from stages.evaluate.report.examples import examples  # noqa: E402
 from stages.evaluate.report.page import Material, render  # noqa: E402
 from stages.evaluate.routers.catalogue import FITS, SLOW  # noqa: E402
 from stages.evaluate.routers.encoder import Kept, Remembering, minilm  # noqa: E402
 from stages.evaluate.routers.protocol import Asked  # noqa: E402
+from stages.evaluate.sheet import Measured, Roll  # noqa: E402
 from stages.evaluate.statistics import Resamples  # noqa: E402
 from stages.ingest.sandbox import make_questions  # noqa: E402
 from stages.shared.episode.roster import make_roster  # noqa: E402
@@ -65,6 +71,8 @@ SIZES = (ALL // 4, ALL // 2, ALL)
 LIMIT_S, LIMIT_MB, GROWTH = 60.0, 2048.0, 2.4
 METHODS = tuple(name for name in FITS if name not in SLOW)
 COMMAND = "python tests/bench/evaluation.py"
+NOBODY = Player(None, None, None, None)  # type: ignore[arg-type]
+"""No policy plays on records."""
 
 
 def main() -> int:
@@ -211,13 +219,10 @@ def measured(size: int, record: Path, embeddings: Path) -> dict[str, float]:
     settings = found.params.evaluate.model_copy(update={"methods": METHODS})
     with tempfile.TemporaryDirectory(prefix="pointsman-bench-") as scratch:
         marker = load_marker(Path(scratch))
-        contest = Contest(found.questions, [found.line], records, settings, encode, marker)
+        contest = Contest([found.line], records, settings, encode, marker)
         fit = fitting(contest, found, record)
         wall, start = time.perf_counter(), time.process_time()
-        table = replayed(found, found.questions, record)
-        choices, failed = contest.fitted(found.line, table)
-        results = marked(contest, found, table, choices)
-        write(Path(scratch), found, results, failed)
+        failed = whole(contest, found, record, Path(scratch))
         seconds = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"seconds": seconds, "wall": time.perf_counter() - wall, "fit": fit, "megabytes": peak,
@@ -226,10 +231,31 @@ def measured(size: int, record: Path, embeddings: Path) -> dict[str, float]:
 
 def fitting(contest: Contest, found: Setting, record: Path) -> float:
     """CPU seconds to fit every method and ask it one question: what does not grow with their number."""
-    table = replayed(found, found.questions[:1], record)
+    few = replace(found, questions=found.questions[:1])
+    table = replayed(few, few.questions, record)
     start = time.process_time()
-    replace(contest, questions=found.questions[:1]).fitted(found.line, table)
+    with ThreadPoolExecutor(1) as thread:
+        heat(contest, few, thread).decided(found.line, table)
     return time.process_time() - start
+
+
+def heat(contest: Contest, found: Setting, thread: Executor) -> Heat:
+    """All questions as one chunk, with nobody to play."""
+    measurement = Measurement(NOBODY, NOBODY, found.questions, Tariff(0.0, 0.0), in_flight=1, progress=None)  # type: ignore[arg-type]
+    return Heat(Entrants(contest, measurement, thread), measurement)
+
+
+def whole(contest: Contest, found: Setting, record: Path, folder: Path) -> Mapping[Any, str]:
+    """Play, mark, measure and write all of it; the methods that failed."""
+    table = replayed(found, found.questions, record)
+    with ThreadPoolExecutor(1) as thread, growing(folder) as episodes:
+        held = heat(contest, found, thread)
+        choices = held.decided(found.line, table)
+        for results in marked(contest, found, table, choices):
+            episodes.add(results)
+        episodes.save(folder / "episodes.parquet")
+        write(folder, found, held.entrants.standing)
+    return held.entrants.standing.failures
 
 
 def replayed(found: Setting, questions: Sequence[Question], record: Path) -> Table:
@@ -268,16 +294,17 @@ def attempt(question: Question, candidate: Candidate, reply: Reply) -> Attempt:
     )  # fmt: skip
 
 
-def marked(contest: Contest, found: Setting, table: Table, choices: Mapping[Any, Any]) -> list[Result]:
+def marked(contest: Contest, found: Setting, table: Table, choices: Mapping[Any, Any]) -> Iterator[list[Result]]:
     """Every method's results; the best fixed candidate stands for the router and for the policy before PPO."""
-    texts, pool = tuple(item.question for item in found.questions), found.line.pool
-    asked = Asked(texts, np.empty((len(texts), 0)))
-    attempts = {name: contest.attempts(table, made) for name, made in choices.items()}
-    attempts |= {name: contest.attempts(table, each.decide(asked)) for name, each in contest.plain(found.line).items()}
-    attempts["oracle"] = contest.oracle(found.line, table)
-    best = max((name for name in attempts if name.startswith("fixed:")), key=lambda name: right(attempts[name]))
-    attempts |= {ROUTER: attempts[best], BEFORE_PPO: attempts[best]}
-    return [item for name, group in attempts.items() for item in contest.marker.mark(name, pool, group)]
+    questions, line = found.questions, found.line
+    asked = Asked(tuple(item.question for item in questions), np.empty((len(questions), 0)))
+    made = dict(choices) | {name: each.decide(asked) for name, each in contest.plain(line).items()}
+    played = {name: attempts(questions, table, each) for name, each in made.items()}
+    played["oracle"] = contest.oracle(questions, line, table)
+    best = max((name for name in played if name.startswith("fixed:")), key=lambda name: right(played[name]))
+    played |= {ROUTER: played[best], BEFORE_PPO: played[best]}
+    for name, group in played.items():
+        yield contest.marker.mark(name, line.pool, group)
 
 
 def right(attempts: Sequence[Attempt]) -> int:
@@ -285,21 +312,20 @@ def right(attempts: Sequence[Attempt]) -> int:
     return sum(contains(item.prediction, item.question.answers) for item in attempts)
 
 
-def write(folder: Path, found: Setting, results: Sequence[Result], failed: Sequence[Failure]) -> None:
-    """All that a stage writes."""
-    seen, settings = Measured(results, found.questions, "seen"), found.params.evaluate
+def write(folder: Path, found: Setting, standing: Standing) -> None:
+    """All that a stage writes of the episodes."""
+    path, settings = folder / "episodes.parquet", found.params.evaluate
+    seen = Measured(pyarrow.dataset.dataset(path), Roll.of(found.questions), "seen")
     resamples = Resamples(seen.sizes, settings.resamples, settings.confidence, settings.seed)
     names: dict[PoolName, Sequence[str]] = {"seen": found.line.names, "all": found.line.names}
     evaluation = evaluate(
         seen, None, names, resamples, synthetic=True, seed=settings.seed, count=settings.resamples,
-        failed={"seen": {item.method: item.reason for item in failed}},
+        failed=standing.by_pool,
     )  # fmt: skip
-    write_episodes(folder / "episodes.parquet", results)
     write_json(folder / "evaluate.json", evaluation.to_json())
     descriptors = [entry.descriptor for entry in found.line.roster.entries]
-    router, before = seen.all(ROUTER), seen.all(BEFORE_PPO)
-    ledger = sha256(folder / "episodes.parquet")
-    page = render(Material(found.params, evaluation, router, before, descriptors, {}, ledger))
+    shown = examples(seen, ROUTER, BEFORE_PPO, settings.seed)
+    page = render(Material(found.params, evaluation, shown, seen.n, descriptors, {}, sha256(path)))
     write_text(folder / "report.html", page)
 
 

@@ -1,10 +1,14 @@
-"""Ingest and evaluation of up to a million sandbox questions: time a question, and the most memory, as they grow.
+"""Ingest and evaluation of many sandbox questions: time a question, and the most memory, as they grow.
 
 For each size: the stage ingest as it is (questions drawn, copies and leaks looked for, expectations, parquet), then the
 evaluation on records: every simulated expert's answer to every test question, and routers fitted on 2,000 profiling
 questions, with the oracle, chance and the best fixed expert beside, with bootstrap intervals. Embeddings there are
 hashed words: MiniLM takes its time a text, whatever their number. Each runs in a process of its own, whose CPU time
 and resident memory are read; the bench ends at the first that takes more memory than 2 GiB.
+
+`--play CHECKOUT` measures the stage evaluate in their place, in a clone that has run: all methods, experts over HTTP,
+ledger, record, metrics and report as they are. With `--scripted` a script writes what a policy would write: a network
+takes its time a token, and its caches their place, whatever the number of questions.
 
 Run by hand as `python tests/bench/scale.py`; writes metrics/bench/scale.json.
 """
@@ -14,12 +18,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
@@ -39,10 +46,18 @@ from stages.shared.questions import iter_questions  # noqa: E402
 from stages.shared.sandbox.experts import respond  # noqa: E402
 from stages.shared.sandbox.world import World  # noqa: E402
 
+if TYPE_CHECKING:
+    from stages.evaluate.player import Player
+    from stages.shared.episode.types import Generation
+    from stages.shared.params import Params
+    from stages.shared.pool.candidate import Pool
+
 LIMIT_MIB = 2048
 ENTITIES = 140_000
 """Of each type: a set asks about half of a fifth of them, and needs 214,285 different questions of a million."""
 SETS, FITTED = 7, 2_000
+CHUNK = "BENCH_CHUNK"
+"""The environment variable that sets the questions of a chunk, where `--chunk` asks for other than the stage takes."""
 METHODS: tuple[Method, ...] = ("knn", "avengers-pro", "routellm-mf")
 DIMENSIONS = 384
 
@@ -119,8 +134,45 @@ def play(folder: Path) -> None:
     stage(load_params(folder / "params.yaml"), Workspace(folder))
 
 
+def script(folder: Path) -> None:
+    """The same, but a script stands for both policies."""
+    from stages.evaluate import __main__ as stage
+    from stages.evaluate import heat
+
+    heat.CHUNK = int(os.environ.get(CHUNK) or heat.CHUNK)
+    stage.load_players = scripted  # type: ignore[attr-defined]
+    stage.main(load_params(folder / "params.yaml"), Workspace(folder))
+
+
+async def scripted(stack: AsyncExitStack, train: Path, params: Params, pool: Pool) -> tuple[Player, Player]:
+    """Two players who call somebody whom the prompt shows, once or twice, and answer with what they are told last."""
+    from stages.evaluate.player import Player
+    from stages.shared.episode.types import Generation
+    from stages.shared.policy import load_tokenizer
+
+    tokenizer = load_tokenizer(train / "warm_start")
+
+    async def generate(context: Sequence[int], *, max_tokens: int, stop: Sequence[str]) -> Generation:
+        """The next turn."""
+        text = tokenizer.decode(list(context))
+        question = re.findall(r"question : (.*?) <", text)[0]
+        told = re.findall(r"<information> (.*?) </information>", text)
+        names = re.findall(r"\d+ \d+ ([A-Z]\w*)", text)
+        if text.endswith("<answer>"):
+            written = f" {told[-1] if told else 'nobody knows'} </answer>"
+        elif len(told) <= len(question) % 2:
+            name = names[(len(question) + len(told)) % len(names)]
+            written = f"<think> somebody knows </think> <search> {name} : {question} </search>"
+        else:
+            written = f"<think> done </think> <answer> {told[-1]} </answer>"
+        return Generation(tuple(tokenizer.encode(written)[:max_tokens]), None, "stop")
+
+    player = Player(generate, tokenizer, params.episode, pool)
+    return player, player
+
+
 PARTS = {"ingest": ingest, "evaluate": evaluate}
-ALL_PARTS = {**PARTS, "play": play}
+ALL_PARTS = {**PARTS, "play": play, "script": script}
 STAGE = {"ingest": "ingest", "evaluate": "records"}
 """Whose memory a part tells: that of records is of `pointsman records evaluate`, that of the stage of `play`."""
 
@@ -132,6 +184,8 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=1_000_000)
     parser.add_argument("--times", type=int, default=4)
     parser.add_argument("--play", type=Path, metavar="CHECKOUT", help="a clone to measure policies in, that has run")
+    parser.add_argument("--chunk", type=int, help="questions of a chunk of --scripted (default: as the stage has it)")
+    parser.add_argument("--scripted", action="store_true", help="a script in the place of the policies of --play")
     parser.add_argument("--part", choices=ALL_PARTS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:
@@ -140,7 +194,8 @@ def main() -> None:
         print(json.dumps({"cpu_s": round(used.ru_utime + used.ru_stime, 1), "mib": round(used.ru_maxrss / 1024)}))
         return
     if given.play:
-        keep(played(given.play, given.first, given.most, given.times))
+        os.environ |= {CHUNK: str(given.chunk)} if given.chunk else {}
+        played(given.play, given.first, given.most, given.times, "script" if given.scripted else "play")
         return
     rows: list[dict[str, Any]] = []
     size = given.first
@@ -166,26 +221,41 @@ def of_size(questions: int) -> dict[str, Any]:
     return found
 
 
-def played(checkout: Path, first: int, most: int, times: int) -> list[dict[str, Any]]:
+def played(checkout: Path, first: int, most: int, times: int, part: str) -> None:
     """The stage `evaluate` with so many test questions, in a clone that holds what the stages before it made.
 
-    Its growth at a few hundred questions is an upper bound for more: batches and bootstrap weights fill up on the way.
+    The least size takes a part of a chunk: what a full one adds is in the next.
     """
     path, questions = checkout / "params.yaml", first
     params, sizes = yaml.safe_load(path.read_text()), list[dict[str, Any]]()
+    params["world"]["entities"] = max(params["world"]["entities"], most)
+    chunk = f" --chunk {os.environ[CHUNK]}" if CHUNK in os.environ else ""
+    command = f"python tests/bench/scale.py --play CHECKOUT --first {first} --most {most} --times {times}"
+    common = {"stage": "evaluate", "runs": 1, "candidates": len(params["pool"]["experts"]), "sizes": sizes,
+              "command": command + (" --scripted" if part == "script" else "") + chunk}  # fmt: skip
     while questions <= most:
         params["ingest"]["sizes"]["test"] = questions // SETS
         path.write_text(yaml.safe_dump(params, sort_keys=False))
         measured("ingest", checkout)
-        sizes.append({"questions": questions, **measured("play", checkout)})
+        sizes.append({"questions": questions, **measured(part, checkout)})
         print(sizes[-1], flush=True)
+        keep(told(common, sizes, "a script plays" if part == "script" else "policies play"))
         questions *= times
-    each = (sizes[-1]["mib"] - sizes[0]["mib"]) / (sizes[-1]["questions"] - sizes[0]["questions"])
-    return [{
-        "name": "play: memory a question more, all methods", "stage": "evaluate", "ours": round(1024 * each, 1),
-        "unit": "KiB", "runs": 1, "sizes": sizes, "candidates": len(params["pool"]["experts"]),
-        "command": f"python tests/bench/scale.py --play CHECKOUT --first {first} --most {most} --times {times}",
-    }]  # fmt: skip
+
+
+def told(common: dict[str, Any], sizes: Sequence[dict[str, Any]], who: str) -> list[dict[str, Any]]:
+    """Memory and time of the stage evaluate, as rows of metrics/bench."""
+    last, before = sizes[-1], sizes[max(0, len(sizes) - 2)]
+    questions, more = last["questions"], last["questions"] - before["questions"]
+    each = (last["cpu_s"] - before["cpu_s"]) / more if more else last["cpu_s"] / questions
+    growth = 1024 * (last["mib"] - before["mib"]) / more if more else 1024 * last["mib"] / questions
+    return [
+        {**common, "name": f"evaluate, {who}: peak memory of {questions} questions", "ours": last["mib"],
+         "against": "2 GiB", "theirs": LIMIT_MIB, "limit": 1.0, "ratio": last["mib"] / LIMIT_MIB, "unit": "MiB"},
+        {**common, "name": f"evaluate, {who}: memory a question more", "ours": round(growth, 2), "unit": "KiB"},
+        {**common, "name": f"evaluate, {who}: CPU a question more, all methods", "ours": round(1000 * each, 1),
+         "unit": "ms"},
+    ]  # fmt: skip
 
 
 def keep(rows: list[dict[str, Any]]) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from stages.evaluate.replay.address import address, fingerprints
@@ -23,6 +24,9 @@ from stages.shared.pool.ledger import FOLDER, Place, finish_ledger, open_ledger
 from stages.shared.pool.setting import setting
 from stages.shared.progress import say
 
+UNRECORDED = 1 << 16
+"""Answers that the ledger has to find again, at most: those that a power cut kept out of the record."""
+
 
 @asynccontextmanager
 async def replaying(params: Params, workspace: Workspace, candidates: Sequence[Candidate]) -> AsyncIterator[Pool]:
@@ -32,7 +36,7 @@ async def replaying(params: Params, workspace: Workspace, candidates: Sequence[C
     """
     since, prints, limits = fresh_since(), fingerprints(params, candidates), params.pool.limits
     place = Place(workspace.runs(FOLDER), "evaluate", setting(params.pool, params.world), since=since or 0.0)
-    with open_record(workspace.replies) as record, open_ledger(place, limits.budget) as ledger:
+    with open_record(workspace.replies) as record, open_ledger(place, limits.budget, most=UNRECORDED) as ledger:
         async with HttpPool(candidates, limits, ledger) as http:
             pool = RecordedPool(http, record, params, prints)
             if since is not None:
@@ -59,9 +63,13 @@ class Tally:
     repriced: int = 0
     """Of `replayed`: recorded at another price, and counted at today's."""
     oldest: float = float("inf")
+    began: float = field(default_factory=time.time)
+    """Seconds since 1970: what was recorded later counts as asked, though it is looked up again."""
 
     def saw(self, found: Recorded, candidate: Candidate) -> None:
         """Count a reply from the record."""
+        if found.asked_at >= self.began:
+            return
         self.replayed += 1
         self.repriced += (found.price, found.prompt_price) != (candidate.price, candidate.prompt_price)
         self.oldest = min(self.oldest, found.asked_at)

@@ -14,11 +14,11 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from stages.evaluate.attempt import Result
 from stages.evaluate.methods import describe
 from stages.evaluate.metrics import AVERAGE, ROUTER, Evaluation
 from stages.evaluate.report import charts, published, view
 from stages.evaluate.report.curves import Curves, panels
+from stages.evaluate.report.examples import Example
 from stages.evaluate.report.reliability import reliabilities
 from stages.shared.files import read_text
 from stages.shared.params import Params
@@ -34,10 +34,10 @@ class Material:
 
     params: Params
     evaluation: Evaluation
-    router: Sequence[Result]
-    """The router's episodes with the seen pool."""
-    before: Sequence[Result]
-    """The same questions by the policy before PPO."""
+    examples: Sequence[Example]
+    """Of the router's episodes with the seen pool."""
+    episodes: int
+    """How many there are."""
     descriptors: Sequence[Descriptor]
     curves: Curves
     ledger: str = ""
@@ -83,8 +83,8 @@ def render(material: Material) -> str:
         panels=panels(material.curves),
         reliabilities=reliabilities(evaluation.calibration),
         ledger=material.ledger,
-        examples=view.examples(material.router, material.before, evaluation.seed),
-        episodes=len(material.router),
+        examples=material.examples,
+        episodes=material.episodes,
     )
 
 

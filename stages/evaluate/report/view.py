@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from numpy import quantile
-
-from stages.evaluate import behaviour, frontier
-from stages.evaluate.attempt import Result
+from stages.evaluate import frontier
 from stages.evaluate.behaviour import SINGLE_HOP
 from stages.evaluate.methods import Description, describe
 from stages.evaluate.metrics import (
@@ -25,12 +21,8 @@ from stages.evaluate.metrics import (
     point,
 )
 from stages.evaluate.report import charts
-from stages.evaluate.report.transcript import Piece, pieces, visible
 from stages.shared.pool.candidate import Descriptor
 
-EXAMPLES_A_SET, MORE_A_SET = 8, 3
-EXPENSIVE = 0.9
-"""Quantile of the cost from which on an episode counts as expensive."""
 KINDS = ("router", "bound", "baseline", "candidate", "control")
 
 
@@ -44,28 +36,6 @@ class Row:
     cells: tuple[tuple[str, Cell, charts.Whisker], ...]
     versus: Comparison | None
     """Router minus this method; None for the router itself."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One episode of the router to read."""
-
-    id: str
-    """Of the question, in the ledger."""
-    dataset: str
-    right: bool
-    flipped: bool
-    """Whether the policy before PPO came out otherwise."""
-    expensive: bool
-    """Whether it is among the dearest tenth of the router's episodes."""
-    question: str
-    answers: str
-    prediction: str
-    calls: int
-    cost: float
-    called: tuple[str, ...]
-    faults: tuple[str, ...]
-    pieces: tuple[Piece, ...]
 
 
 @dataclass(frozen=True)
@@ -140,25 +110,6 @@ def calls(methods: Methods) -> list[CallsRow]:
     return sorted(found, key=lambda row: row.several_hops)
 
 
-def examples(results: Sequence[Result], before: Sequence[Result], seed: int) -> list[Example]:
-    """A sample of the router's episodes: up to eight a set, half of them wrong where there are as many; beside these
-    some that the policy before PPO (`before`) ended otherwise, and some of the dearest.
-    """
-    rng = random.Random(seed)
-    was_right = {result.question.id: result.em == 1 for result in before}
-    flipped = {item.question.id for item in results if was_right.get(item.question.id, item.em == 1) != (item.em == 1)}
-    dear = quantile([result.cost for result in results], EXPENSIVE) if results else 0.0
-    chosen: list[Result] = []
-    for _, members in behaviour.grouped(results, lambda item: item.question.dataset):
-        group = rng.sample(members, len(members))
-        wrong = [result for result in group if result.em < 1][: EXAMPLES_A_SET // 2]
-        right = [result for result in group if result.em == 1][: EXAMPLES_A_SET - len(wrong)]
-        turned = [result for result in group if result.question.id in flipped][:MORE_A_SET]
-        dearest = sorted((result for result in group if result.cost > dear), key=lambda item: -item.cost)[:MORE_A_SET]
-        chosen += {item.question.id: item for item in (*right, *wrong, *turned, *dearest)}.values()
-    return [_example(result, result.question.id in flipped, result.cost > dear) for result in chosen]
-
-
 def leaders(descriptors: Sequence[Descriptor]) -> dict[str, frozenset[str]]:
     """Topic -> the seen candidates that were measured best on it."""
     found = {}
@@ -197,21 +148,3 @@ def _row(name: str, cells: Mapping[str, Cell], versus: Comparison | None) -> Row
 
 def _whisker(cell: Cell) -> charts.Whisker:
     return charts.whisker(cell.em, cell.em_low, cell.em_high)
-
-
-def _example(result: Result, flipped: bool, expensive: bool) -> Example:
-    return Example(
-        id=result.question.id,
-        flipped=flipped,
-        expensive=expensive,
-        dataset=result.question.dataset,
-        right=result.em == 1,
-        question=visible(result.question.question),
-        answers=visible(" / ".join(result.question.answers)),
-        prediction=visible(result.prediction) or "(no answer)",
-        calls=result.calls,
-        cost=result.cost,
-        called=result.called,
-        faults=tuple(visible(fault) for fault in result.faults),
-        pieces=tuple(pieces(result.transcript)),
-    )

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,11 +40,17 @@ def fresh_encoder() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return encoder, AutoTokenizer.from_pretrained(path, local_files_only=True)
 
 
-class Remembering:
-    """An encoder that encodes each text once, however many routers look at it."""
+MOST = 1 << 14
+"""Vectors that are remembered: 24 MiB of MiniLM's."""
 
-    def __init__(self, encode: Encoder) -> None:
-        self._encode = encode
+
+class Remembering:
+    """An encoder that encodes each text once, however many routers look at it; of more than `most` texts, the newest
+    are remembered.
+    """
+
+    def __init__(self, encode: Encoder, most: int = MOST) -> None:
+        self._encode, self._most = encode, most
         self._known: dict[str, np.ndarray] = {}
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
@@ -51,7 +58,10 @@ class Remembering:
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
             self._known.update(zip(new, self._encode(new), strict=True))
-        return np.stack([self._known[text] for text in texts])
+        found = np.stack([self._known[text] for text in texts])
+        for text in list(islice(self._known, max(0, len(self._known) - self._most))):
+            del self._known[text]
+        return found
 
 
 class Kept:

@@ -7,7 +7,7 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from stages.evaluate.records import read_records
 from stages.evaluate.replay.pool import replaying
 from stages.evaluate.routers.encoder import Kept, minilm
 from stages.evaluate.routers.protocol import Asked
-from stages.evaluate.sealed import read_test_questions
+from stages.evaluate.sealed import test_questions
 from stages.evaluate.statistics import Resamples
 from stages.evaluate.unseen.cases import Case, plan_cases
 from stages.evaluate.unseen.fitted import fit_all
@@ -56,7 +56,7 @@ def hold(params: Params, workspace: Workspace, given: argparse.Namespace) -> Tri
     """The protocol, on the trained router that the artifacts hold. Raises what is wrong with these."""
     for stage in ("ingest", "profile", "train"):
         verify_manifest(workspace.artifacts(stage))
-    questions = first_of_each(read_test_questions(workspace), given.questions)
+    questions = first_of_each(test_questions(workspace), given.questions)
     descriptors = read_descriptors(workspace.artifacts("profile") / "descriptors.json")
     unseen = [item.name for item in descriptors if not item.seen]
     shots = draw_shots(workspace.artifacts("profile") / "records.parquet", unseen, given.shots, given.seed)
@@ -71,7 +71,7 @@ def hold(params: Params, workspace: Workspace, given: argparse.Namespace) -> Tri
     )  # fmt: skip
 
 
-def first_of_each(questions: Sequence[Question], most: int | None) -> tuple[Question, ...]:
+def first_of_each(questions: Iterable[Question], most: int | None) -> tuple[Question, ...]:
     """The first so many questions of each set; all where `most` is None."""
     taken: Counter[str] = Counter()
     found = []
@@ -92,7 +92,7 @@ async def _play(
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(replaying(params, workspace, candidates))
         trained, base = await load_players(stack, workspace.artifacts("train"), params, pool)
-        contest = Contest(questions, make_lines(descriptors, pool.candidates), records, params.evaluate, encode, marker)
+        contest = Contest(make_lines(descriptors, pool.candidates), records, params.evaluate, encode, marker)
         with Progress("unseen", total=None, unit="episodes") as progress:
             tariff = Tariff(params.evaluate.router_prompt_price, params.evaluate.router_price)
             in_flight = params.evaluate.batch

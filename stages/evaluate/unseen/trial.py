@@ -9,13 +9,14 @@ import numpy as np
 
 from stages.evaluate import behaviour
 from stages.evaluate.attempt import Attempt, Result
-from stages.evaluate.contest import METHOD_FAULTS, Contest, chosen, prompted
+from stages.evaluate.contest import METHOD_FAULTS, Contest, attempts, prompted
 from stages.evaluate.measure import Line, Measurement, Table
-from stages.evaluate.metrics import AVERAGE, ROUTER, Difference, Measured, method_cells
+from stages.evaluate.metrics import AVERAGE, ROUTER, Difference, method_cells
 from stages.evaluate.routers.chance import RandomRouter
 from stages.evaluate.routers.fixed import FixedRouter, largest
 from stages.evaluate.routers.played import ALONE, PLAYS
 from stages.evaluate.routers.protocol import Asked, Choice
+from stages.evaluate.sheet import Measured
 from stages.evaluate.statistics import Resamples
 from stages.evaluate.unseen.cases import Case, Kind, Knowledge
 from stages.evaluate.unseen.fitted import Fitted, Outcome
@@ -87,22 +88,21 @@ async def play_case(
     asked: Asked,
 ) -> Played:  # fmt: skip
     """Play one case; the replies to whole questions are those of `table`. Nobody learns anything from it."""
-    line = _line(case, contest)
+    line, questions = _line(case, contest), measurement.questions
     first = await measurement.before_ppo(line, max_calls=1)
     outcome = fitted.decide(case, asked)
     choices = _plain(line, asked, contest.params.seed) | outcome.choices
-    attempts = {
+    played = {
         ROUTER: await measurement.router(line, note=str(case)),
         "prompt-llm": prompted(first, table, alone),
-        ORACLE: contest.oracle(line, table),
-        **{name: [chosen(table, *pair) for pair in zip(contest.questions, made, strict=True)]
-           for name, made in choices.items()},
-    }  # fmt: skip
-    attempts |= await _multi(contest, measurement, line, fitted, case, outcome)
+        ORACLE: contest.oracle(questions, line, table),
+        **{name: attempts(questions, table, made) for name, made in choices.items()},
+    }
+    played |= await _multi(contest, measurement, line, fitted, case, outcome)
     results: list[Result] = []
-    for method, group in attempts.items():
+    for method, group in played.items():
         results += contest.marker.mark(method, "all", group)
-    return Played(case, Measured(results, contest.questions, "all"), outcome)
+    return Played(case, Measured.of(results, questions, "all"), outcome)
 
 
 async def _multi(
@@ -148,17 +148,17 @@ def _scored(played: Played, base: Played, resamples: Resamples) -> CaseScores:
     case, measured = played.case, played.measured
     return CaseScores(
         name=str(case), kind=case.kind, new=case.new, removed=case.removed, knowledge=case.knowledge,
-        methods={name: _score(name, played, base, resamples) for name in measured.by_method},
+        methods={name: _score(name, played, base, resamples) for name in measured.methods},
         cannot=dict(played.outcome.cannot), failed=dict(played.outcome.failed),
     )  # fmt: skip
 
 
 def _score(method: str, played: Played, base: Played, resamples: Resamples) -> Score:
-    measured = played.measured
-    cell, bound = (method_cells(measured, name, resamples)[AVERAGE] for name in (method, ORACLE))
-    ours, best = measured.values(method, "em"), measured.values(ORACLE, "em")
-    before = base.measured.values(method, "em") if method in base.measured.by_method else ours
-    share = behaviour.shares(measured.all(method), played.case.names)
+    sheet, oracle = (played.measured.sheet(name) for name in (method, ORACLE))
+    cell, bound = (method_cells(each, resamples)[AVERAGE] for each in (sheet, oracle))
+    ours, best = sheet.values("em"), oracle.values("em")
+    before = base.measured.values(method, "em") if method in base.measured.methods else ours
+    share = behaviour.shares(sheet.called(), played.case.names)
     regret, change = resamples.difference(best, ours), resamples.difference(ours, before)
     return Score(
         em=cell.em, em_low=cell.em_low, em_high=cell.em_high, cost=cell.cost, calls=cell.calls,

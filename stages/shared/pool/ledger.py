@@ -85,9 +85,12 @@ class Ledger:
     journal that was tampered with.
     """
 
-    def __init__(self, place: Place, budget: Budget, *, alone: bool = False) -> None:
-        """`alone` raises ConflictError where another process that wants to be has the same journal open."""
-        self._place = place
+    def __init__(self, place: Place, budget: Budget, *, alone: bool = False, most: int | None = None) -> None:
+        """`alone` raises ConflictError where another process that wants to be has the same journal open.
+
+        `most`: how many answers are found again, the newest; all where whoever asks keeps none himself.
+        """
+        self._place, self._most = place, most
         self._limits = {name: picos(usd) for name, usd in with_given(budget) if usd is not None}
         self._account = Account(place.stage)
         self._answers: dict[str, tuple[int, int]] = {}
@@ -250,6 +253,8 @@ class Ledger:
                 self._settle(call, key, charged=row["cost"] > 0 or _is_answer(row))
             if call and row["at"] >= self._place.since and _is_answer(row):
                 self._answers[call] = place, length
+                if self._most is not None and len(self._answers) > self._most:
+                    del self._answers[next(iter(self._answers))]
         elif "rerouted" in row:
             self.reroutes += 1
 
@@ -295,9 +300,9 @@ class Ledger:
 
 
 @contextmanager
-def open_ledger(place: Place, budget: Budget, *, alone: bool = False) -> Iterator[Ledger]:
+def open_ledger(place: Place, budget: Budget, *, alone: bool = False, most: int | None = None) -> Iterator[Ledger]:
     """The ledger of a stage, closed after the block. Raises as `Ledger` does."""
-    ledger = Ledger(place, budget, alone=alone)
+    ledger = Ledger(place, budget, alone=alone, most=most)
     try:
         yield ledger
     finally:
@@ -306,7 +311,7 @@ def open_ledger(place: Place, budget: Budget, *, alone: bool = False) -> Iterato
 
 def finish_ledger(place: Place) -> str:
     """Say that a stage is done: the next run of it pays anew, into a new journal. Returns what it came to, in words."""
-    with open_ledger(place, Budget()) as ledger:
+    with open_ledger(place, Budget(), most=0) as ledger:
         ledger.finish()
         return ledger.told()
 

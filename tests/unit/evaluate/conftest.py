@@ -11,9 +11,10 @@ import pytest
 
 from stages.evaluate.attempt import PoolName, Result
 from stages.evaluate.calibration import Bin, Calibration
-from stages.evaluate.metrics import Evaluation, Measured, evaluate
+from stages.evaluate.metrics import Evaluation, evaluate
 from stages.evaluate.own import Own
 from stages.evaluate.report.curves import Curves
+from stages.evaluate.sheet import Measured
 from stages.evaluate.statistics import Resamples
 from stages.shared.params import DATASETS, Params, load_params
 from stages.shared.pool.candidate import Descriptor, TopicSkill
@@ -115,8 +116,8 @@ def sample(questions: tuple[Question, ...], make_result: Make) -> Sample:
     results = make_results(questions, make_result)
     sizes: dict[str, int] = dict.fromkeys(DATASETS, 12)
     evaluation = evaluate(
-        Measured(results, questions, "seen"),
-        Measured(results, questions, "all"),
+        Measured.of(results, questions, "seen"),
+        Measured.of(results, questions, "all"),
         POOLS,
         Resamples(sizes, 500, 0.95, 7),
         synthetic=True,

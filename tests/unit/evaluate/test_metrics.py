@@ -15,7 +15,8 @@ from stages.evaluate.attempt import Result
 from stages.evaluate.behaviour import entropy
 from stages.evaluate.episodes import write_episodes
 from stages.evaluate.headline import headline
-from stages.evaluate.metrics import Measured, best_baseline, evaluate, method_cells
+from stages.evaluate.metrics import best_baseline, evaluate, method_cells
+from stages.evaluate.sheet import Measured
 from stages.evaluate.statistics import Resamples
 from stages.shared.errors import IntegrityError
 from stages.shared.files import write_json
@@ -69,7 +70,7 @@ def test_sets_of_one_question_have_figures_and_wide_intervals(make_result: Make)
         make_result(item, method, em=em)
         for method, marks in right.items() for item, em in zip(questions, marks, strict=True)
     ]  # fmt: skip
-    seen = Measured(results, questions, "seen")
+    seen = Measured.of(results, questions, "seen")
     found = evaluate(
         seen, None, {"seen": ["Arlix"], "all": ["Arlix"]}, Resamples(seen.sizes, 200, 0.95, 7), synthetic=True, seed=7,
         count=200,
@@ -102,8 +103,8 @@ def test_the_average_is_the_unweighted_mean_of_the_sets(questions: tuple[Questio
     many = [question for question in questions if question.dataset == "musique"]
     results = [make_result(q, "router", em=1.0, cost=10.0) for q in few]
     results += [make_result(q, "router", em=0.0, cost=1.0) for q in many]
-    measured = Measured(results, [*few, *many], "seen")
-    cells = method_cells(measured, "router", Resamples(measured.sizes, 100, 0.95, 7))
+    measured = Measured.of(results, [*few, *many], "seen")
+    cells = method_cells(measured.sheet("router"), Resamples(measured.sizes, 100, 0.95, 7))
     assert (cells["average"].em, cells["average"].cost, cells["average"].n) == (0.5, 5.5, 14)
 
 
@@ -112,21 +113,21 @@ def test_a_dropped_question_stops_the_stage(questions: tuple[Question, ...], mak
     with pytest.raises(
         IntegrityError, match=r"router has 11 results for the 12 bamboogle questions.*missing: " + questions[-1].id
     ):
-        Measured(results, questions, "seen")
+        Measured.of(results, questions, "seen").sheet("router")
 
 
 def test_a_question_that_counts_twice_stops_the_stage(questions: tuple[Question, ...], make_result: Make) -> None:
     results = [make_result(question, "router") for question in (*questions, questions[0])]
     with pytest.raises(IntegrityError, match="13 results for the 12 nq questions"):
-        Measured(results, questions, "seen")
+        Measured.of(results, questions, "seen").sheet("router")
 
 
 def test_results_are_compared_question_by_question_whatever_their_order(
     questions: tuple[Question, ...], make_result: Make
 ) -> None:
     results = [make_result(q, "router", em=float(i % 2)) for i, q in enumerate(questions)]
-    ordered = Measured(results, questions, "seen").values("router", "em")
-    shuffled = Measured(results[::-1], questions, "seen").values("router", "em")
+    ordered = Measured.of(results, questions, "seen").values("router", "em")
+    shuffled = Measured.of(results[::-1], questions, "seen").values("router", "em")
     assert all((ordered[name] == shuffled[name]).all() for name in ordered)
 
 

@@ -13,17 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.evaluate.attempt import Attempt
+from stages.evaluate.attempt import Attempt, Result
 from stages.evaluate.contest import Contest, chosen
 from stages.evaluate.episodes import SCHEMA, write_episodes
+from stages.evaluate.heat import hold
 from stages.evaluate.marking import Marker, load_marker
 from stages.evaluate.measure import Call, Line, Measurement, Table, make_lines
-from stages.evaluate.metrics import Measured, reply_cells
+from stages.evaluate.metrics import reply_cells
 from stages.evaluate.own import Own, Tariff
 from stages.evaluate.player import Player, shown_topic
 from stages.evaluate.records import Record
 from stages.evaluate.replies import RememberingPool
 from stages.evaluate.routers.protocol import Asked, Choice
+from stages.evaluate.sheet import Measured
 from stages.evaluate.statistics import Resamples
 from stages.evaluate.unseen.cases import Case
 from stages.evaluate.unseen.fitted import NO_RECORDS, fit_all
@@ -120,18 +122,19 @@ def ones(texts: Sequence[str]) -> np.ndarray:
 
 def contest(lines: list[Line], marker: Marker, **settings: Any) -> Contest:
     records = [Record("what is the quarry of ra ?", name, float(name == "Arlix"), 1.0) for name in PRICES]
-    return Contest(QUESTIONS, lines, records, EvaluateParams(**{"methods": ("knn",)} | settings), ones, marker)
+    return Contest(lines, records, EvaluateParams(**{"methods": ("knn",)} | settings), ones, marker)
 
 
 async def play(
     lines: list[Line], marker: Marker, root: Path, pool: FakePool, failing: Sequence[str] = (), **settings: Any
 ) -> list[Any]:
     who = player(RememberingPool(pool))
-    with Progress("evaluate", total=contest(lines, marker, **settings).size, unit="episodes", root=root) as progress:
-        measurement = Measurement(who, who, QUESTIONS, TARIFF, in_flight=8, progress=progress)
-        found, failures = await contest(lines, marker, **settings).run(measurement)
+    held, found = contest(lines, marker, **settings), list[Result]()
+    with Progress("evaluate", total=held.size(QUESTIONS), unit="episodes", root=root) as progress:
+        measurement = Measurement(who, who, (), TARIFF, in_flight=8, progress=progress)
+        standing = await hold(held, measurement, QUESTIONS, found.extend)
         assert progress.snapshot.done == progress.snapshot.total
-    assert {failure.method for failure in failures} == set(failing)
+    assert {method for method, _ in standing.failures} == set(failing)
     return found
 
 
@@ -174,11 +177,12 @@ async def test_every_method_answers_every_question_in_both_pools(
     lines: list[Line], marker: Marker, tmp_path: Path
 ) -> None:
     results = await play(lines, marker, tmp_path, FakePool())
-    seen, every = Measured(results, QUESTIONS, "seen"), Measured(results, QUESTIONS, "all")
+    seen = Measured.of(results, QUESTIONS, "seen")
+    every = seen.beside("all")
     shared = {"router", "warm-start", "direct", "prompt-llm", "oracle", "largest-llm", "random", "knn"}
     fixed = {"fixed:Arlix", "fixed:Bomon"}
-    assert set(seen.by_method) == shared | fixed | {"forced:Arlix", "one-call", "renamed", "warm-start-renamed"}
-    assert set(every.by_method) == shared | fixed | {"fixed:Guvex"}
+    assert set(seen.methods) == shared | fixed | {"forced:Arlix", "one-call", "renamed", "warm-start-renamed"}
+    assert set(every.methods) == shared | fixed | {"fixed:Guvex"}
     path = tmp_path / "episodes.parquet"
     write_episodes(path, results)
     import pyarrow.parquet as pq
@@ -251,7 +255,9 @@ async def test_the_reply_that_a_method_takes_is_marked_by_itself_too(
     assert (marks.em, marks.f1, marks.holds) == (0.0, pytest.approx(2 / 3), 1.0)
     assert found["knn", "nq"].reply_marks == marks
     assert [found[method, "nq"].reply_marks for method in ("router", "direct", "oracle", "one-call")] == [None] * 4
-    cells = reply_cells(Measured(results, QUESTIONS, "seen"), Resamples({"nq": 1, "hotpotqa": 1}, 50, 0.95, 7))
+    measured, resamples = Measured.of(results, QUESTIONS, "seen"), Resamples({"nq": 1, "hotpotqa": 1}, 50, 0.95, 7)
+    every = {method: reply_cells(measured.sheet(method), resamples) for method in measured.methods}
+    cells = {method: found for method, found in every.items() if found is not None}
     assert {"knn", "fixed:Arlix", "prompt-llm", "largest-llm", "random"} <= set(cells)
     assert not {"router", "direct", "oracle"} & set(cells)
     assert (cells["knn"]["nq"].holds, cells["knn"]["hotpotqa"].holds, cells["knn"]["average"].holds) == (1.0, 0.0, 0.5)
@@ -288,10 +294,12 @@ async def test_without_a_complete_record_the_fitted_methods_alone_are_lost(
 ) -> None:
     who = player(RememberingPool(FakePool()))
     holed = replace(contest(lines, marker), records=[Record("what is the quarry of ra ?", "Arlix", 1.0, 1.0)])
-    with Progress("evaluate", total=holed.size, unit="episodes", root=tmp_path) as progress:
-        results, failures = await holed.run(Measurement(who, who, QUESTIONS, TARIFF, in_flight=8, progress=progress))
-    assert {(item.method, item.pool) for item in failures} == {("knn", "seen"), ("knn", "all")}
-    assert "run the profile stage again" in failures[0].reason
+    results: list[Result] = []
+    with Progress("evaluate", total=holed.size(QUESTIONS), unit="episodes", root=tmp_path) as progress:
+        measurement = Measurement(who, who, (), TARIFF, in_flight=8, progress=progress)
+        standing = await hold(holed, measurement, QUESTIONS, results.extend)
+    assert set(standing.failures) == {("knn", "seen"), ("knn", "all")}
+    assert "run the profile stage again" in standing.failures["knn", "seen"]
     assert {"router", "oracle", "random"} <= {item.method for item in results}
 
 
@@ -311,13 +319,13 @@ async def test_a_case_of_other_candidates_is_played_by_all_that_can_without_fitt
         played = [await play_case(held, measurement, table, alone, fitted, case, asked) for case in (more, less)]
     assert pool.asked.total() == paid
     with_guvex, without_bomon = (each.measured for each in played)
-    assert [item.called for item in with_guvex.all("oracle")] == [("Guvex",), ("Guvex",)]
-    assert [item.called for item in with_guvex.all("router")] == [("Arlix",), ("Arlix", "Bomon")]
-    assert {"knn", "fixed:Guvex", "prompt-llm", "random", "largest-llm"} <= set(with_guvex.by_method)
-    assert "mlp" not in with_guvex.by_method
+    assert with_guvex.sheet("oracle").called() == {"Guvex": 2}
+    assert with_guvex.sheet("router").called() == {"Arlix": 2, "Bomon": 1}
+    assert {"knn", "fixed:Guvex", "prompt-llm", "random", "largest-llm"} <= set(with_guvex.methods)
+    assert "mlp" not in with_guvex.methods
     assert "mlp" in played[0].outcome.cannot
-    assert "mlp" in without_bomon.by_method
-    assert all("Bomon" not in item.called for name in without_bomon.by_method for item in without_bomon.all(name))
+    assert "mlp" in without_bomon.methods
+    assert all("Bomon" not in without_bomon.sheet(name).called() for name in without_bomon.methods)
 
 
 async def test_the_starred_methods_play_a_case_with_its_own_candidates(
@@ -336,12 +344,12 @@ async def test_the_starred_methods_play_a_case_with_its_own_candidates(
         measurement = Measurement(who, who, QUESTIONS, TARIFF, in_flight=8, progress=progress)
         table, alone = await measurement.table(lines), await measurement.direct(lines[0])
         played = [await play_case(held, measurement, table, alone, fitted, case, asked) for case in cases]
-    assert [set(methods) & set(each.measured.by_method) for each in played] == [
+    assert [set(methods) & set(each.measured.methods) for each in played] == [
         {"prompt-llm-multi"}, set(methods), set(methods),
     ]  # fmt: skip
     assert played[0].outcome.cannot == {"knn-multi": NO_RECORDS}
     for method in methods:
-        assert {name for item in played[2].measured.all(method) for name in item.called} <= {"Bomon"}
+        assert set(played[2].measured.sheet(method).called()) <= {"Bomon"}
 
 
 def test_a_reply_that_was_looked_at_is_paid_for() -> None:

@@ -12,8 +12,9 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from stages.evaluate.attempt import Attempt
+from stages.evaluate.attempt import Attempt, Result
 from stages.evaluate.contest import Contest
+from stages.evaluate.heat import hold
 from stages.evaluate.marking import load_marker
 from stages.evaluate.measure import Measurement, make_lines
 from stages.evaluate.own import Tariff
@@ -241,14 +242,12 @@ async def test_in_a_contest_the_played_stand_beside_the_others_and_one_that_cann
         Descriptor(name, 1.0, 0.5, {"stone": TopicSkill(0.9, 0.9, 9)}, seen=name == "Arlix") for name in NAMES
     ]
     settings = EvaluateParams(methods=("knn", "knn-multi", "cot", "rag"), forced="none")
-    contest = Contest(
-        (HARD, EASY), make_lines(descriptors, pool.candidates), RECORDS, settings, letters, load_marker(tmp_path)
-    )
+    contest = Contest(make_lines(descriptors, pool.candidates), RECORDS, settings, letters, load_marker(tmp_path))
     who = player("compact", pool)
-    with Progress("evaluate", total=contest.size, unit="episodes", root=tmp_path) as progress:
-        measurement = Measurement(who, who, contest.questions, TARIFF, in_flight=4, progress=progress)
-        results, failures = await contest.run(measurement)
+    with Progress("evaluate", total=contest.size((HARD, EASY)), unit="episodes", root=tmp_path) as progress:
+        measurement, results = Measurement(who, who, (), TARIFF, in_flight=4, progress=progress), list[Result]()
+        standing = await hold(contest, measurement, (HARD, EASY), results.extend)
     found = {(item.method, item.pool) for item in results if item.method in {*PLAYS, "knn"}}
     assert found == {("knn", "seen"), ("knn", "all"), ("knn-multi", "seen"), ("knn-multi", "all"), ("cot", "seen")}
-    assert [(item.method, item.pool) for item in failures] == [("rag", "seen")]
-    assert "nothing to search" in failures[0].reason
+    assert set(standing.failures) == {("rag", "seen")}
+    assert "nothing to search" in standing.failures["rag", "seen"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.evaluate.reading import Choice, Exchange, Reading, exchange, exchanges, summarise
+from stages.evaluate.reading import Choice, Exchange, Reading, Tally, exchange, exchanges
 from stages.shared.episode.prompt import render_prompt
 from stages.shared.episode.roster import make_roster
 from stages.shared.pool.candidate import Descriptor, TopicSkill
@@ -41,5 +41,8 @@ def test_a_reader_follows_the_table_and_one_that_knows_names_stays() -> None:
         Choice(swapped, "Arlix", "Arlix"),
         Choice(swapped, None, None),
     )
-    assert summarise([reader, reader, stubborn, silent]) == Reading(4, best_called=0.75, followed=0.5, stayed=0.25)
-    assert summarise([]) is None
+    tally = Tally()
+    assert tally.reading is None
+    for chunk in ([reader, reader], [stubborn, silent]):
+        tally.add(chunk)
+    assert tally.reading == Reading(4, best_called=0.75, followed=0.5, stayed=0.25)

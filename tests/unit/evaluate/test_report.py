@@ -6,6 +6,7 @@ import base64
 import csv
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,12 +20,15 @@ from stages.evaluate.plots import write_plots
 from stages.evaluate.report.charts import Spot
 from stages.evaluate.report.charts import scatter as charts_scatter
 from stages.evaluate.report.curves import panels, read_curves
+from stages.evaluate.report.examples import Example, examples
 from stages.evaluate.report.page import Material, render
 from stages.evaluate.report.published import ORDER, PAPER, PRICED, beside_costs
 from stages.evaluate.report.reliability import reliabilities
 from stages.evaluate.report.transcript import Piece, pieces
-from stages.evaluate.report.view import examples, scatter, verdict
+from stages.evaluate.report.view import scatter, verdict
+from stages.evaluate.sheet import Measured
 from stages.shared.params import Params
+from stages.shared.questions import Question
 
 HOSTILE = (
     "<think> x </think> <search> Arlix : q </search> <information> <script>alert(1)</script>"
@@ -57,9 +61,24 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def material(sample: Any, params: Params) -> Material:
-    router = [item for item in sample.results if item.method == "router" and item.pool == "seen"]
-    before = [item for item in sample.results if item.method == "warm-start" and item.pool == "seen"]
-    return Material(params, sample.evaluation, router, before, sample.descriptors, sample.curves)
+    shown = drawn(sample.results, sample.questions)
+    return Material(params, sample.evaluation, shown, len(sample.questions), sample.descriptors, sample.curves)
+
+
+def drawn(results: Sequence[Result], questions: Sequence[Question]) -> list[Example]:
+    return examples(Measured.of(results, questions, "seen"), "router", "warm-start", seed=7)
+
+
+@pytest.fixture(scope="module")
+def router(sample: Any) -> dict[str, Result]:
+    """Question -> the router's episode with the seen pool."""
+    return {item.question.id: item for item in sample.results if (item.method, item.pool) == ("router", "seen")}
+
+
+@pytest.fixture(scope="module")
+def before(sample: Any) -> dict[str, Result]:
+    """The same of the policy before PPO."""
+    return {item.question.id: item for item in sample.results if (item.method, item.pool) == ("warm-start", "seen")}
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +87,13 @@ def page(material: Material) -> str:
 
 
 @pytest.fixture(scope="module")
-def hostile(material: Material) -> str:
-    def poisoned(result: Result) -> Result:
-        question = replace(result.question, question=HOSTILE, answers=(HOSTILE,))
+def hostile(material: Material, router: dict[str, Result]) -> str:
+    def poisoned(number: int, result: Result) -> Result:
+        question = replace(result.question, question=f"{HOSTILE} {number}", answers=(HOSTILE,))
         return replace(result, question=question, prediction=HOSTILE, transcript=HOSTILE, faults=(HOSTILE,))
 
-    return render(replace(material, router=[poisoned(result) for result in material.router]))
+    results = [poisoned(*pair) for pair in enumerate(router.values())]
+    return render(replace(material, examples=drawn(results, [item.question for item in results])))
 
 
 def test_dvc_is_left_what_it_draws(material: Material, tmp_path: Path) -> None:
@@ -178,12 +198,13 @@ def test_the_papers_averages_are_the_means_of_its_sets() -> None:
         assert sum(figures[:-1]) / 7 == pytest.approx(figures[-1], abs=6e-4)
 
 
-def test_episodes_can_be_filtered_by_flipped_and_expensive(material: Material) -> None:
-    shown = examples(material.router, material.before, seed=7)
-    before = {item.question.question: item.em for item in material.before}
+def test_episodes_can_be_filtered_by_flipped_and_expensive(
+    material: Material, router: dict[str, Result], before: dict[str, Result]
+) -> None:
+    shown = material.examples
     assert {item.flipped for item in shown} == {True, False}
-    assert all(item.flipped == (before[item.question] != float(item.right)) for item in shown)
-    dear = sorted(item.cost for item in material.router)[-len(material.router) // 10 :]
+    assert all(item.flipped == (before[item.id].em != float(item.right)) for item in shown)
+    dear = sorted(item.cost for item in router.values())[-len(router) // 10 :]
     assert {item.cost for item in shown if item.expensive} <= set(dear)
     assert len({item.question for item in shown}) == len(shown)
     page = render(material)
@@ -224,12 +245,13 @@ def test_stated_chances_stand_beside_what_came_of_them(page: str, material: Mate
     )
 
 
-def test_an_episode_and_the_ledger_are_named_so_that_a_number_can_be_traced(material: Material) -> None:
+def test_an_episode_and_the_ledger_are_named_so_that_a_number_can_be_traced(
+    material: Material, router: dict[str, Result]
+) -> None:
     page = render(replace(material, ledger="ab12" * 16))
     assert "ab12" * 16 in page
-    shown = examples(material.router, material.before, seed=7)
-    assert {item.id for item in shown} <= {item.question.id for item in material.router}
-    assert all(f'<span class="id">{item.id}</span>' in page for item in shown)
+    assert {item.id for item in material.examples} <= set(router)
+    assert all(f'<span class="id">{item.id}</span>' in page for item in material.examples)
 
 
 def test_it_does_without_curves_and_without_unseen_candidates(material: Material) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from stages.evaluate.report.page import Material
-from tests.unit.evaluate.test_report import material, page  # noqa: F401  (fixtures)
+from stages.evaluate.attempt import Result
+from tests.unit.evaluate.test_report import before, material, page, router  # noqa: F401  (fixtures)
 from tests.unit.publish.serving.test_page import Tab, chromium, tab  # noqa: F401  (fixtures)
 
 SHOWN = "[...document.querySelectorAll('.episode')].filter(item => item.checkVisibility())"
@@ -37,29 +37,28 @@ async def press(report: Tab, kind: str, value: str) -> list[str]:
 
 
 async def test_a_filter_shows_the_episodes_of_which_the_ledger_says_so_and_no_other(
-    report: Tab, material: Material  # noqa: F811
+    report: Tab, router: dict[str, Result], before: dict[str, Result]  # noqa: F811
 ) -> None:  # fmt: skip
-    right = {item.question.id: item.em == 1 for item in material.router}
-    before = {item.question.id: item.em == 1 for item in material.before}
-    dataset = {item.question.id: item.question.dataset for item in material.router}
+    right, was_right = ({name: item.em == 1 for name, item in each.items()} for each in (router, before))
+    dataset = {name: item.question.dataset for name, item in router.items()}
     every = await press(report, "verdict", "all")
     assert len(every) == len(set(every)) > 0
     assert await press(report, "verdict", "right") == [item for item in every if right[item]]
     wrong = await press(report, "verdict", "wrong")
     assert wrong == [item for item in every if not right[item]]
     flipped = await press(report, "kind", "flipped")
-    assert flipped == [item for item in wrong if before[item]], "both filters hold"
+    assert flipped == [item for item in wrong if was_right[item]], "both filters hold"
     await press(report, "verdict", "all")
     assert await press(report, "set", "popqa") == [
-        item for item in every if right[item] != before[item] and dataset[item] == "popqa"
+        item for item in every if right[item] != was_right[item] and dataset[item] == "popqa"
     ]
     assert sorted(await press(report, "kind", "all")) == sorted(item for item in every if dataset[item] == "popqa")
     assert report.errors == []
 
 
-async def test_the_expensive_are_the_dearest_tenth(report: Tab, material: Material) -> None:  # noqa: F811
-    costs = sorted(item.cost for item in material.router)
-    cost = {item.question.id: item.cost for item in material.router}
+async def test_the_expensive_are_the_dearest_tenth(report: Tab, router: dict[str, Result]) -> None:  # noqa: F811
+    cost = {name: item.cost for name, item in router.items()}
+    costs = sorted(cost.values())
     for item in await press(report, "kind", "expensive"):
         assert sum(other > cost[item] for other in costs) < len(costs) / 10
     assert report.errors == []

@@ -358,6 +358,14 @@ def test_a_text_is_encoded_once_however_often_it_is_asked_for() -> None:
     assert seen == ["quarry", "composer"]
 
 
+def test_of_many_texts_the_newest_vectors_are_remembered() -> None:
+    seen: list[str] = []
+    remembering = Remembering(lambda texts: [seen.extend(texts), letters(texts)][1], most=2)
+    assert len(remembering(["one", "two", "three"])) == 3, "a list longer than that is encoded all the same"
+    remembering(["three", "two", "one"])
+    assert seen == ["one", "two", "three", "one"]
+
+
 def test_the_encoder_works_offline_and_finds_the_paraphrase_nearest() -> None:
     one, same, other = minilm(["who composed the song ?", "the composer of the song", "the price of stone"])
     assert one @ same > one @ other

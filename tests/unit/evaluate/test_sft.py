@@ -124,7 +124,7 @@ def test_without_training_questions_it_says_so(policy: Path, tmp_path: Path) -> 
 def test_a_contest_without_a_policy_folder_has_nothing_to_tune(tmp_path: Path) -> None:
     from stages.evaluate.contest import Contest
 
-    contest = Contest((), (), (), PARAMS, Characters().encode, None)  # type: ignore[arg-type]
+    contest = Contest((), (), PARAMS, Characters().encode, None)  # type: ignore[arg-type]
     none: Teach = lambda model, tokenizer, questions: None  # noqa: E731
     with pytest.raises(ConfigurationError, match="no policy to tune here"):
         contest._taught(none)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from stages.evaluate.arena import arena_score, optimality
 from stages.evaluate.attempt import Result
-from stages.evaluate.tradeoff import Scale, tradeoff
+from stages.evaluate.frontier import Point
+from stages.evaluate.sheet import Measured
+from stages.evaluate.tradeoff import Scale, Tradeoff, taken, tradeoff
 from stages.shared.questions import Question
 
 Make = Callable[..., Result]
 SCALE = Scale(4.0, {"Arlix": (1.0, 0.4), "Bomon": (3.0, 0.6)}, (1.0, 1.0))
+
+
+def of(ours: Sequence[Result], point: Point, scale: Scale = SCALE) -> Tradeoff:
+    """Of the router beside an oracle that does the same for half the cost."""
+    oracle = [replace(item, method="oracle", cost=item.cost / 2) for item in ours]
+    measured = Measured.of([*ours, *oracle], [item.question for item in ours], "seen")
+    return tradeoff(taken(measured.sheet("router"), measured.sheet("oracle")), point, scale)
 
 
 @pytest.mark.parametrize(
@@ -49,8 +59,7 @@ def test_optimality_is_unknown_where_nothing_can_be_answered() -> None:
 
 def test_a_method_by_hand(questions: tuple[Question, ...], make_result: Make) -> None:
     ours = [make_result(questions[0], "router", called=("Arlix",) * 3 + ("Bomon",), cost=2.0)]
-    oracle = [make_result(questions[0], "oracle", cost=1.0)]
-    found = tradeoff(ours, (2.0, 0.5), oracle, SCALE)
+    found = of(ours, (2.0, 0.5))
     assert (found.latency_p50, found.latency_p95) == (2.0, 2.0)
     assert found.share == {"Arlix": 0.75, "Bomon": 0.25}
     assert found.entropy == pytest.approx(0.8113, abs=1e-4)
@@ -68,17 +77,17 @@ def test_the_gap_lies_between_the_cheapest_and_the_best_fixed_candidate(
     """By hand: 60 % at a cost of 2 lies above the line from (1, 40 %) to (3, 60 %): it recovers (0.5 + 1) / 2 of the
     gap, half of it a quarter of the way, and four fifths at two fifths."""
     results = [make_result(questions[0], "router")]
-    found = tradeoff(results, (2.0, 0.6), results, SCALE)
+    found = of(results, (2.0, 0.6))
     assert (found.apgr, found.cpt50, found.cpt80) == pytest.approx((0.75, 0.25, 0.4))
     flat = Scale(4.0, {"Arlix": (1.0, 0.6), "Bomon": (3.0, 0.6)}, (1.0, 1.0))
-    none = tradeoff(results, (2.0, 0.6), results, flat)
+    none = of(results, (2.0, 0.6), flat)
     assert (none.apgr, none.cpt50, none.cpt80) == (None, None, None)
 
 
 def test_latency_is_a_quantile_over_questions(questions: tuple[Question, ...], make_result: Make) -> None:
     results = [make_result(question, "router", called=("Arlix",) * (1 + index % 2)) for index, question in
                enumerate(questions[:11])]  # fmt: skip
-    found = tradeoff(results, (2.0, 0.5), results, SCALE)
+    found = of(results, (2.0, 0.5))
     assert (found.latency_p50, found.latency_p95) == (0.5, 1.0)
 
 

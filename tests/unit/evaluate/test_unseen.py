@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.evaluate.attempt import Result
-from stages.evaluate.metrics import Measured
 from stages.evaluate.records import Record
 from stages.evaluate.routers.estimating import Enlarged
 from stages.evaluate.routers.history import make_history
 from stages.evaluate.routers.protocol import Asked
+from stages.evaluate.sheet import Measured
 from stages.evaluate.statistics import Resamples
 from stages.evaluate.unseen.__main__ import first_of_each, main
 from stages.evaluate.unseen.cases import Case, Knowledge, plan_cases
@@ -247,7 +247,7 @@ def trial(questions: tuple[Question, ...], make_result: Make) -> Trial:
             for method in ("router", "oracle")
             for place, item in enumerate(questions)
         ]
-        return Played(each, Measured(results, questions, "all"), Outcome({}, {"mlp": RETRAIN}, {"knn": "<b>no"}))
+        return Played(each, Measured.of(results, questions, "all"), Outcome({}, {"mlp": RETRAIN}, {"knn": "<b>no"}))
 
     both = [of_case(case("base"), 6, ("Arlix",)), of_case(case("added", "few-shot", ("Guvex",)), 3, ("Arlix", "Guvex"))]
     resamples = Resamples(dict.fromkeys(DATASETS, 12), 200, 0.95, 7)

@@ -146,13 +146,19 @@ def test_memory_goes_on_in_a_straight_line_from_the_sizes_of_the_bench_and_says_
         1_600, f"extrapolated from 1,000 to 3,000 questions in {BENCH}"
     )  # fmt: skip
     assert memory_of(root, "ingest", 3_000)[1].startswith("measured")
-    assert memory_of(root, "ingest", 7) == (900, f"extrapolated from 1,000 to 3,000 questions in {BENCH}")
+    assert memory_of(root, "ingest", 2_500)[0] == 850
+    assert memory_of(root, "ingest", 7) == (700, f"extrapolated from 1,000 to 3,000 questions in {BENCH}")
 
 
-def test_memory_that_is_taken_for_each_candidate_grows_with_them(root: Path) -> None:
+def test_memory_beyond_that_of_the_least_size_grows_with_the_candidates(root: Path) -> None:
     bench(root, "evaluate", [700, 800], candidates=6)
     assert memory_of(root, "evaluate", 2_000)[0] == 800
-    assert memory_of(root, "evaluate", 2_000, candidates=12)[0] == 1_000
+    assert memory_of(root, "evaluate", 2_000, candidates=12)[0] == 900
+
+
+def test_a_chunk_that_fills_up_is_not_taken_for_growth(root: Path) -> None:
+    bench(root, "evaluate", [700, 1_100, 1_101], candidates=6)
+    assert memory_of(root, "evaluate", 103_000)[0] == 1_201
 
 
 def test_a_stage_that_takes_more_than_there_is_is_named(root: Path) -> None:

@@ -68,6 +68,16 @@ async def test_what_was_paid_for_is_known_after_a_crash(tmp_path: Path) -> None:
     crashed.close()
 
 
+async def test_who_keeps_answers_himself_finds_the_newest_here_and_every_cost(tmp_path: Path) -> None:
+    with open_ledger(place(tmp_path), Budget(), most=1) as ledger:
+        await pay(ledger, "first")
+        await pay(ledger, "second")
+        assert (ledger.answer("first"), ledger.answer("second")) == (None, ANSWER.reply)
+        assert ledger.spent == 2 * COST
+    with open_ledger(place(tmp_path), Budget()) as again:
+        assert again.answer("first") == ANSWER.reply, "it is in the journal"
+
+
 async def test_a_call_whose_answer_never_arrived_is_told_by_the_same_key(tmp_path: Path) -> None:
     crashed = Ledger(place(tmp_path), Budget())
     await pay(crashed, "answered")
