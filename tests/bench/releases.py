@@ -50,6 +50,8 @@ BUCKET, REGION = "bench", "us-east-1"
 OURS = "ours"
 MEMORY = 4
 """Times the release: the server's copy, the client's, and what lies between."""
+SMALL = 16
+"""MiB that everybody moves before what is measured."""
 RATE_LIMIT, MEMORY_LIMIT, MOVE_LIMIT = 0.9, 300, 2.0
 BLOCK = 1 << 20
 HASH = ("openssl", "dgst", "-sha256")
@@ -166,46 +168,55 @@ def install() -> None:
 
 
 def transfers(folder: Path, mib: int, times: Times, run: int) -> None:
-    """One run of everybody on a fresh server; another begins each time."""
-    source = folder / "source.bin"
-    with source.open("wb") as handle:
-        for _ in range(mib):
-            handle.write(os.urandom(BLOCK))
-    (folder / "note.json").write_text('{"release": 1}')
+    """One run of everybody on a fresh server, forwards and backwards in turn; each moves a small file first, so that
+    nobody's program comes from the disk while it is measured.
+    """
+    source, small = (write_random(folder / name, size) for name, size in (("source.bin", mib), ("small.bin", SMALL)))
     with serving(folder / "state") as server:
         weed = weed_of(folder / "state")
         commands, environment = rivals(server)
-        names = [OURS, *commands]
-        for name in names[run % len(names) :] + names[: run % len(names)]:
-            touch(MEMORY * mib)
-            try:
-                if name == OURS:
-                    measure_ours(server, weed, source, folder / "pulled", times)
-                else:
-                    measure_rival(name, commands[name], environment, weed, source, folder / "copy.bin", times)
-            except RuntimeError as error:
-                print(f"{name} fails: {error}", file=sys.stderr)
+        for name in [OURS, *commands][:: 1 if run % 2 else -1]:
+            for path, found in ((small, Times()), (source, times)):
+                try:
+                    if name == OURS:
+                        measure_ours(server, weed, path, folder / "pulled", found)
+                    else:
+                        measure_rival(name, commands[name], environment, weed, path, folder / "copy.bin", found)
+                except RuntimeError as error:
+                    print(f"{name} fails: {error}", file=sys.stderr)
     source.unlink()
 
 
-def touch(mib: int) -> None:
-    """Take memory and give it back: on a virtual machine, what nobody touched lately is slow to get, and whoever comes
-    first would pay for all.
+def write_random(path: Path, mib: int) -> Path:
+    """A file that nobody can compress."""
+    with path.open("wb") as handle:
+        for _ in range(mib):
+            handle.write(os.urandom(BLOCK))
+    return path
+
+
+def touch(size: int) -> None:
+    """Take memory, so many bytes of it, and give it back, before whatever is timed: on a virtual machine, what nobody
+    touched in the last seconds is slow to get, and whoever comes first would pay for all.
     """
-    subprocess.run([sys.executable, "-c", f"bytearray(b'\\1') * {mib << 20}"], check=True)
+    subprocess.run([sys.executable, "-c", f"bytearray(b'\\1') * {size}"], check=True)
 
 
 def measure_ours(server: Server, weed: psutil.Process, source: Path, pulled: Path, times: Times) -> None:
     """Publish, publish another release that shares the weights, pull."""
+    size, note = source.stat().st_size, source.with_name("note.json")
+    note.write_text(json.dumps({"release": 1, "bytes": size}))
+    touch(MEMORY * size)
     spent = ours(server, weed, "publish", source)
     times.add("ours publish", spent.seconds)
     times.add("cpu publish", spent.cpu)
     times.add("memory publish", spent.memory)
-    source.with_name("note.json").write_text('{"release": 2}')
+    note.write_text(json.dumps({"release": 2, "bytes": size}))
     store = S3Store(Location(server.url, BUCKET, "ours", REGION), server.keys)
     before = {each.key for each in store.entries("")}
     times.add("ours shared", ours(server, weed, "publish", source).seconds)
     times.add("shared bytes", sum(each.bytes for each in store.entries("") if each.key not in before))
+    touch(MEMORY * size)
     spent = ours(server, weed, "pull", pulled)
     times.add("ours pull", spent.seconds)
     times.add("cpu pull", spent.cpu)
@@ -220,7 +231,9 @@ def measure_rival(
 ) -> None:  # fmt: skip
     """Copy there and back, and the hashes that make it our work."""
     digest = spend([*HASH, str(source)], environment, stdout=subprocess.DEVNULL)
+    touch(MEMORY * source.stat().st_size)
     up = spend(command["up"](name, source), environment, weed, stdout=subprocess.DEVNULL)
+    touch(MEMORY * source.stat().st_size)
     down = spend(command["down"](name, copy), environment, weed, stdout=subprocess.DEVNULL)
     check = spend([*HASH, str(copy)], environment, stdout=subprocess.DEVNULL)
     copy.unlink()
