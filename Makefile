@@ -5,7 +5,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
-PYTEST_ARGS ?= -n 2 --dist loadfile
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 # One thread a process: on few cores, two OpenMP pools starve each other. Idle threads sleep: spinning starves others.
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -22,7 +22,8 @@ setup:  ## install everything into .venv (nothing to do when requirements.lock h
 run: setup  ## run the whole pipeline with the parameters in params.yaml
 	@$(BIN)/pointsman run
 
-test: lint unit  ## check style and types, then run every test
+test: setup  ## check style and types, and run every test
+	@$(MAKE) --jobs=2 lint unit
 
 lint: setup  ## ruff and mypy
 	@echo "==> Style (ruff)"
