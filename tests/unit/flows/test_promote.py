@@ -46,7 +46,8 @@ class Person:
     def answer(self, **values: Any) -> None:
         """Wait for the next run that asks, and answer it; an answer without a name is given first, and refused."""
         run = self._waiting()
-        assert self._give(run, **{**YES, "by": ""})["status"] == "REJECT"
+        for nobody in ("", " "):
+            assert self._give(run, **{**YES, "by": nobody})["status"] == "REJECT"
         deadline = time.monotonic() + 30
         while self._give(run, **{**YES, **values})["status"] != "ACCEPT":  # it has paused, and may not yet say for what
             assert time.monotonic() < deadline, "the answer was not taken"
