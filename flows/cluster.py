@@ -6,17 +6,20 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, cast
 
 import httpx2
+import stamina
 from lightkube import ApiError, Client
 from lightkube.core.exceptions import ConfigError
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Event, Pod
 from lightkube.types import CascadeType
+from stamina import Attempt
+from stamina.instrumentation import RetryDetails
 from yaml import YAMLError
 
 from stages.shared.errors import ConfigurationError, ConflictError, PipelineError, TransientError
@@ -24,10 +27,25 @@ from stages.shared.params.stage import Kubernetes
 
 GONE_S = 120.0
 """How long what was deleted may take to be gone: the stage has 30 s to end in."""
+UNANSWERED_S = 300.0
+"""How long the cluster may give no answer, while the job runs on."""
 IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
 MANIFESTS = "infra/kubernetes"
 MALFORMED = (AttributeError, LookupError, TypeError, ValueError, AssertionError)
 """What comes of a file that is YAML, and leads to no cluster."""
+
+
+def patiently() -> Iterable[Attempt]:
+    """Attempts at what the cluster may not answer now, for UNANSWERED_S."""
+    return stamina.retry_context(on=TransientError, attempts=None, timeout=UNANSWERED_S, wait_max=10.0)
+
+
+def _say(details: RetryDetails) -> None:
+    if details.retry_num == 1:
+        print(f"{details.caused_by}; it is asked again", flush=True)
+
+
+stamina.instrumentation.set_on_retry_hooks((_say,))
 
 
 class Cluster:

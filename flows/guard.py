@@ -10,10 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from stages.shared.errors import TransientError
 from stages.shared.params.stage import Kubernetes
-
-PATIENCE_S = 300.0
 
 
 @contextmanager
@@ -31,11 +28,9 @@ def main() -> None:
     """Wait, then delete; for some minutes, where the cluster does not answer."""
     namespace, name = sys.argv[1:]
     sys.stdin.buffer.read()
-    import stamina
+    from flows.cluster import Cluster, patiently
 
-    from flows.cluster import Cluster
-
-    for attempt in stamina.retry_context(on=TransientError, attempts=None, timeout=PATIENCE_S, wait_max=10.0):
+    for attempt in patiently():
         with attempt:
             Cluster(Kubernetes(namespace=namespace)).end(name)
 

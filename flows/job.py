@@ -11,10 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import stamina
 from lightkube.resources.core_v1 import Pod
 
-from flows.cluster import AbsentError, Cluster
+from flows.cluster import AbsentError, Cluster, patiently
 from flows.container import NOBODY, SHARED_MEMORY, container_name, others, prepare
 from flows.guard import guarded
 from flows.needs import Needs
@@ -26,8 +25,6 @@ START_S = 1800.0
 """How long a pod may wait for a place and its image."""
 STUCK_S = 60.0
 """How long it may be unable to start for a reason that a person has to look at."""
-UNANSWERED_S = 300.0
-"""How long the cluster may give no answer, while the job runs on."""
 TICK_S = 1.0
 OVERLAP_S = 5
 TIMED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(?:Z|[+-]\d\d:\d\d) ")
@@ -66,9 +63,12 @@ def _end(cluster: Cluster, place: Kubernetes, name: str) -> None:
 
 def _attend(cluster: Cluster, stage: str, name: str, memory: str) -> int:
     """Pass on what the stage writes until it ends."""
-    start, log = _Start(stage), _Log(cluster)
+    start, log, followed = _Start(stage), _Log(cluster), ""
     while True:
         pod = _pod(cluster, stage, name)
+        if followed and name_of(pod) != followed:
+            raise TransientError(f"{stage}'s pod was deleted, by somebody or with its node; run it again")
+        followed = name_of(pod)
         if begun(pod):
             log.show(name_of(pod))
         found = look(pod, stage, memory)
@@ -84,7 +84,7 @@ def _pod(cluster: Cluster, stage: str, name: str) -> Pod:
 
     Raises TransientError where the cluster is silent for long, or the pod is lost.
     """
-    for attempt in stamina.retry_context(on=TransientError, attempts=None, timeout=UNANSWERED_S, wait_max=10.0):
+    for attempt in patiently():
         with attempt:
             pod = cluster.pod(name)
             given_up = cluster.failure(name) if pod is None else None

@@ -49,6 +49,8 @@ class Double:
         self.log: list[str] = []
         self.pod: dict[str, Any] = {}
         """More of the pod's status."""
+        self.names = ["a-pod"]
+        """Of the pod, a step each time somebody looks: another takes the place of one that is deleted."""
         self.lost = False
         self.refusals: dict[str, tuple[int, str]] = {}
         """Verb -> what it is answered."""
@@ -84,7 +86,8 @@ class Double:
             return 200, {"kind": "List", "metadata": {}, "items": []}
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         status = {"containerStatuses": [state] if state else [], **self.pod}
-        return 200, {"metadata": {}, "items": [{"metadata": {"name": "a-pod", "uid": "7"}, "status": status}]}
+        name = self.names.pop(0) if len(self.names) > 1 else self.names[0]
+        return 200, {"metadata": {}, "items": [{"metadata": {"name": name, "uid": "7"}, "status": status}]}
 
 
 @pytest.fixture
@@ -108,7 +111,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     way(monkeypatch, tmp_path, f"http://127.0.0.1:{server.server_address[1]}")
     monkeypatch.setattr(job, "TICK_S", 0.01)
     yield double
@@ -218,9 +221,19 @@ def test_a_refusal_says_what_to_do(
         run(tmp_path)
 
 
-def test_a_cluster_that_is_silent_for_a_moment_ends_nothing(cluster: Double, tmp_path: Path) -> None:
+def test_a_pod_in_whose_place_there_is_another_was_deleted(cluster: Double, tmp_path: Path) -> None:
+    cluster.states, cluster.names = [RUNNING], ["a-pod", "a-pod", "another"]
+    with pytest.raises(TransientError, match="was deleted"):
+        run(tmp_path)
+    assert not cluster.jobs
+
+
+def test_a_cluster_that_is_silent_for_a_moment_ends_nothing(
+    cluster: Double, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cluster.hiccups = 2
     assert run(tmp_path) == 0
+    assert capsys.readouterr().out.count("it is asked again") == 1
 
 
 def test_a_job_that_lost_its_pod_is_worth_another_try(cluster: Double, tmp_path: Path) -> None:
