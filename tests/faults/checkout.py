@@ -66,9 +66,13 @@ class Checkout:
         self.git("add", "-A")
         self.git("commit", "-qm", "A pipeline")
         self.port = two_ports()
-        self.url = f"http://127.0.0.1:{self.port}/api"
         self.env = environment() | {"PYTHONPATH": str(root), "COLUMNS": "200"} | dict(lent)
         self.env.pop("PREFECT_API_URL", None)
+
+    @property
+    def url(self) -> str:
+        """Of the server's API."""
+        return f"http://127.0.0.1:{self.port}/api"
 
     def git(self, *arguments: str) -> str:
         done = subprocess.run(["git", "-C", str(self.root), *arguments], capture_output=True, text=True, check=True)
@@ -82,7 +86,7 @@ class Checkout:
         command = [sys.executable, "-m", "flows.cli", "up", "--port", str(self.port)]
         log = (self.root / "up.log").open("w")
         process = subprocess.Popen(command, cwd=self.root, env=self.env, stdout=log, stderr=log, text=True)
-        until(lambda: "Ctrl-C, or" in self.log("up.log") or process.poll() is not None, 180)
+        until(lambda: "Ctrl-C, or" in self.log("up.log") or process.poll() is not None, 330)
         assert process.poll() is None, self.log("up.log")
         return process
 

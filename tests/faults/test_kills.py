@@ -2,7 +2,7 @@
 
 The profile `smoke`, all five real stages, `pointsman up`. Once undisturbed; then once for each of the worker, the
 stage's own process and Prefect's server, which is killed in every stage in turn and the run retried, until the branch
-is there; once for each disk that can be full; once under a clock that jumps. Each must come to the same hashes as the
+is there; once for each disk that can be full; once under a clock that leaps. Each must come to the same hashes as the
 undisturbed one, with no call settled twice, and leave no process.
 
 Minutes each: `make test-faults`, or POINTSMAN_TEST_FAULTS=1.
@@ -11,7 +11,9 @@ Minutes each: `make test-faults`, or POINTSMAN_TEST_FAULTS=1.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
@@ -24,14 +26,13 @@ import pytest
 import yaml
 
 from flows.stack import belonging
+from tests.conftest import two_ports
 from tests.faults.checkout import ENDED, STAGES, Checkout, ended, until
 
 SERVER = ["server", "prefect.server.api.server:create_app"]
 SMALL = {".pointsman/small": "8m", ".dvc/cache": "600k", "store": "200k"}
 """Folders of the checkout that are small disks of their own: of work, of DVC's cache, of releases."""
 REJECTING = "#!/bin/sh\necho 'retrains are closed today' >&2\nexit 1\n"
-CLOCK = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-"""Of Debian's package libfaketime: a clock that a file sets."""
 HOURS = {"profile": -2, "train": 26, "evaluate": -50}
 """From this machine's time, from a stage on."""
 pytestmark = [
@@ -121,24 +122,38 @@ def came_to_the_same(undisturbed: Undisturbed, checkout: Checkout) -> None:
     assert [call for call, times in checkout.settled().items() if times > 1] == []
 
 
-@pytest.mark.skipif(not CLOCK, reason="there is no libfaketime here: apt-get install libfaketime")
-def test_a_clock_that_jumps_to_and_fro_while_a_retrain_runs_and_is_retried_changes_nothing(
+class Clock:
+    """That of the processes which are lent it, by a library that is loaded before the C library."""
+
+    def __init__(self, folder: Path) -> None:
+        self.library, self.file = folder / "clock.so", folder / "clock"
+        source = Path(__file__).with_name("clock.c")
+        subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", str(self.library), str(source), "-ldl"], check=True)
+        self.file.write_bytes(bytes(8))
+
+    @property
+    def lent(self) -> dict[str, str]:
+        return {"LD_PRELOAD": str(self.library), "CLOCK_OFF_BY": str(self.file)}
+
+    def leap(self, hours: int) -> None:
+        """To so many hours from this machine's time. Written in place: it is mapped into memory."""
+        with self.file.open("r+b") as file:
+            file.write(struct.pack("q", 3600 * hours))
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here for the clock")
+def test_a_clock_that_leaps_to_and_fro_while_a_retrain_runs_and_is_retried_changes_nothing(
     undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     """Of server, worker and stages alike; a stage that is killed in another hour than it began in goes on."""
-    hour = tmp_path / "hour"
-    hour.write_text("+0")
-    lent = {
-        "LD_PRELOAD": str(CLOCK[0]), "FAKETIME_TIMESTAMP_FILE": str(hour), "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1",
-    }  # fmt: skip
-    found = Checkout(tmp_path / "checkout", lent=lent)
+    clock = Clock(tmp_path)
+    found = Checkout(tmp_path / "checkout", lent=clock.lent)
     up = found.up()
     try:
         run = found.ask()
         for stage, hours in HOURS.items():
             until(lambda stage=stage: bool(found.running(f"stages.{stage}")) or found.state(run) in ENDED, 600)  # type: ignore[misc]
-            hour.write_text(f"{hours:+}h")
+            clock.leap(hours)
             kill(found, run, "stage", stage)
             assert ended(found, run) == "FAILED", found.message(run)
             found.retry(run)
@@ -185,6 +200,7 @@ def test_a_push_that_the_remote_rejects_is_made_again_by_a_retry(undisturbed: Un
     hook = origin / "hooks" / "pre-receive"
     hook.write_text(REJECTING)
     hook.chmod(0o755)
+    found.port = two_ports()  # another took the former one, long ago as that was
     up = found.up()
     try:
         run = found.ask()
