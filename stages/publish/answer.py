@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 MILLIONTH = 1e-6
 """Costs of calls are counted in millionths of a dollar; this makes dollars of them."""
+EXCERPT = 160
+"""Characters shown of a turn that was neither a call nor an answer."""
 _THOUGHT = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 
 
@@ -90,6 +92,12 @@ def watched(generate: Generate, tokenizer: Tokenizer, watcher: Watcher) -> Gener
 def thoughts(text: str) -> list[str]:
     """What the policy thinks aloud in a turn, made inert, see `neutralise`."""
     return [neutralise(thought) for thought in _THOUGHT.findall(text) if thought]
+
+
+def unclear(reason: str, text: str) -> str:
+    """Why a turn is neither a call nor an answer, and how it begins, besides its thoughts, made inert."""
+    said = " ".join(neutralise(_THOUGHT.sub("", text)).split())
+    return reason + (": " if said else "") + (said if len(said) <= EXCERPT else f"{said[:EXCERPT]} …")
 
 
 def rerouted(asked: Candidate, reply: Reply) -> str:
@@ -161,6 +169,12 @@ def answer(question: str, folder: Path, workspace: Workspace, watcher: Watcher |
     return episode
 
 
+def refuse_empty(questions: Sequence[str]) -> None:
+    """Raises ConfigurationError for a question of nothing but space."""
+    if not all(question.strip() for question in questions):
+        raise ConfigurationError('the question is empty; ask for example `pointsman ask "who ...?"`')
+
+
 def answer_all(
     questions: Sequence[str], folder: Path, workspace: Workspace, watcher: Watcher | None = None
 ) -> list[Episode]:
@@ -169,8 +183,7 @@ def answer_all(
     Raises ConfigurationError for an empty or too long question and for a pool that cannot be called, TransientError for
     candidates that do not answer.
     """
-    if not all(question.strip() for question in questions):
-        raise ConfigurationError('the question is empty; ask for example `pointsman ask "who ...?"`')
+    refuse_empty(questions)
     params = release_params(folder)
 
     async def _once(candidates: Sequence[Candidate]) -> list[Episode]:

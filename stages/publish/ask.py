@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.publish.answer import MILLIONTH, Watcher, answer, release_params, rerouted, thoughts
+from stages.publish.answer import MILLIONTH, Watcher, answer, refuse_empty, release_params, rerouted, thoughts, unclear
 from stages.publish.fetch import fetch_release, verify_release
 from stages.publish.manifest import DIGEST
 from stages.publish.promotion import find, open_desk
@@ -23,9 +22,6 @@ from stages.shared.pool.candidate import Candidate, Reply
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-LONGEST = 200
-"""Characters shown of a turn that was neither a call nor an answer."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def ask(question: str, release: str | None, as_json: bool, params: Params, workspace: Workspace) -> None:
     """Answer with a verified release, and print the episode: as it unfolds, or as JSON when it is over."""
+    refuse_empty([question])
     digest, folder = obtain(release, params, workspace)
     if as_json:
         episode = answer(question, folder, workspace)
@@ -160,7 +157,7 @@ class Screen(Watcher):
         if isinstance(action, CallRequest):
             self.console.print(f"→ {neutralise(action.shown)}: {neutralise(action.query)}", style="cyan")
         elif isinstance(action, Invalid):
-            self.console.print(f"? {action.reason}: {textwrap.shorten(neutralise(text), LONGEST)}", style="yellow")
+            self.console.print(f"? {unclear(action.reason, text)}", style="yellow")
 
     def replied(self, candidate: Candidate, reply: Reply) -> None:
         """Print a reply, its price and its time."""
@@ -174,7 +171,7 @@ class Screen(Watcher):
         if episode.answer is None:
             self.console.print(f"no answer ({episode.ending})", style="bold red")
         else:
-            self.console.print(neutralise(episode.answer) or "(empty answer)", style="bold")
+            self.console.print(f"answer: {neutralise(episode.answer) or '(empty)'}", style="bold")
         total = Bill.of(episode, prices).total
         calls = f"{len(episode.calls)} call{'' if len(episode.calls) == 1 else 's'}"
         said = f"{calls}, {dollars(episode.cost)}, with prompt tokens and the router's own {dollars(total)}"

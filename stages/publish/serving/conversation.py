@@ -88,9 +88,8 @@ async def converse(chat: Chat, house: House) -> AsyncGenerator[Unfolding, None]:
 
 def _prompt(chat: Chat, served: Served, channel: str) -> list[int]:
     if chat.model not in (channel, served.digest):
-        raise invalid(
-            f"no model is called {chat.model!r} here; there is {channel!r}, see /v1/models", "model", "model_not_found"
-        )
+        said = f"no model is called {chat.model!r} here; there is {channel!r}, see /v1/models"
+        raise Refusal(404, "invalid", said, param="model", code="model_not_found")
     try:
         return served.answerer.prompt(chat.question)
     except ConfigurationError as error:

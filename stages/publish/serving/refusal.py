@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 Reason = Literal[
     "invalid", "unauthorized", "rate-limited", "over-capacity", "over-budget", "unavailable", "infrastructure", "error"
 ]
-KINDS = {400: "invalid_request_error", 401: "authentication_error", 429: "rate_limit_error"}
+KINDS = {401: "authentication_error", 429: "rate_limit_error"}
 
 
 class Refusal(Exception):
@@ -35,7 +35,8 @@ class Refusal(Exception):
 
     def body(self) -> dict[str, Any]:
         """The error object, as every OpenAI client reads it."""
-        kind = "insufficient_quota" if self.reason == "over-budget" else KINDS.get(self.status, "server_error")
+        other = "server_error" if self.status >= 500 else "invalid_request_error"
+        kind = "insufficient_quota" if self.reason == "over-budget" else KINDS.get(self.status, other)
         fault = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
         return {"error": fault}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stages.publish.answer import MILLIONTH, rerouted, thoughts
+from stages.publish.answer import MILLIONTH, rerouted, thoughts, unclear
 from stages.shared.episode.protocol import CallRequest, Invalid, neutralise, parse_turn
 from stages.shared.episode.types import Episode
 from stages.shared.pool.candidate import Candidate, Reply
@@ -45,7 +45,8 @@ def turn_steps(text: str) -> list[Step]:
         name, query = neutralise(action.shown), neutralise(action.query)
         steps.append(Step(f"→ {name}: {query}\n", {"kind": "call", "candidate": name, "query": query}))
     elif isinstance(action, Invalid):
-        steps.append(Step(f"? {action.reason}\n", {"kind": "invalid", "text": action.reason}))
+        said = unclear(action.reason, text)
+        steps.append(Step(f"? {said}\n", {"kind": "invalid", "text": said}))
     return steps
 
 

@@ -114,3 +114,14 @@ def test_a_reroute_is_counted_told_and_billed_to_who_answered() -> None:
     assert "B in place of A, $0.000025" in out.getvalue()
     detail = reply_step(asked, reply).detail
     assert (detail["answered_by"], detail["cost_usd"]) == ("B", pytest.approx(25e-6))
+
+
+def test_a_turn_that_cannot_be_understood_is_shown_by_its_beginning() -> None:
+    out = io.StringIO()
+    screen = Screen(Console(file=out, width=400))
+    for text in ("<think> a </think> <search> Arlix", "<think> only this </think>", "no" * 300):
+        screen.wrote(text)
+    shown = [line for line in out.getvalue().splitlines() if line.startswith("?")]
+    assert [line.rpartition(": ")[2] for line in shown[:2]] == ["(search) Arlix", "? neither a call nor an answer"]
+    assert shown[2].endswith("nono …")
+    assert len(shown[2]) < 250

@@ -91,7 +91,6 @@ def test_the_question_is_the_last_user_message_and_nothing_else_is_read(server: 
     [
         ({"n": 2}, "n"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-        ({"model": "gpt-4o"}, "model"),
         ({"model": ""}, "model"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "system", "content": "hello"}]}, "messages"),
@@ -110,6 +109,12 @@ def test_what_would_be_answered_otherwise_than_meant_is_refused(
         server.openai().post("/chat/completions", body=body, cast_to=object)
     assert caught.value.param == param
     assert caught.value.type == "invalid_request_error"
+
+
+def test_a_model_that_is_not_served_is_not_found(server: Any) -> None:
+    with pytest.raises(openai.NotFoundError, match="there is 'production'") as caught:
+        server.openai().chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": QUESTION}])
+    assert (caught.value.code, caught.value.type) == ("model_not_found", "invalid_request_error")
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"model": 3}', b"\xff", b"[" * 100_000])

@@ -137,6 +137,7 @@ async def test_a_failure_is_told_and_the_next_question_works(server: Any, candid
     assert "broke down" in await tab.text("fault")
     await tab.ask("ponder that")
     await tab.until("document.getElementById('fault').innerText.includes('ran out')")
+    assert (await tab.text("steps")).splitlines().count("? neither a call nor an answer") > 0
     await tab.ask("who is the mayor of zumako")
     await tab.until("document.getElementById('answer').innerText")
     assert await tab.text("fault") == ""
