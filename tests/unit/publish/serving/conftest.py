@@ -141,7 +141,7 @@ class Shop:
     def desk(self) -> Desk:
         return Desk(self.store, Memory(self.workspace.state, "store"), self.workspace.root)
 
-    def trust(self, *keys: str) -> None:
+    def trust(self, *keys: str | dict[str, str]) -> None:
         """Whose signature the channel wants."""
         path = self.workspace.root / POLICY
         path.parent.mkdir(exist_ok=True)

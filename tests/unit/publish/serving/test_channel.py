@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -13,9 +14,14 @@ import pytest
 from stages.publish.channels import pointer_key
 from stages.publish.fetch import read_manifest
 from stages.publish.keys import blob_key
+from stages.publish.release import assemble, publish
 from stages.publish.serving import follower as following
 from stages.publish.signature import make_keys
+from stages.publish.signer import find_signer
 from stages.shared.errors import ConfigurationError, IntegrityError, TransientError
+from stages.shared.params import PublishParams
+from stages.shared.params.publish import SigstoreParams
+from tests.unit.publish.sigstore_double import run_sigstore
 
 QUESTION = "who is the mayor of zumako"
 
@@ -138,6 +144,23 @@ def test_a_server_without_a_trusted_release_does_not_start(shop: Any, serve: Any
     with pytest.raises(ConfigurationError, match="--allow-unsigned"), serve():
         pass
     with serve(allow_unsigned=True) as server:
+        assert server.ask(QUESTION).choices
+
+
+def test_a_channel_that_trusts_an_identity_serves_what_that_has_signed_alone(
+    shop: Any, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.promote(shop.publish(0.5))
+    root = shop.workspace.root
+    with run_sigstore() as sigstore:
+        (root / "sigstore.json").write_text(json.dumps(sigstore.trust_config()))
+        shop.trust({"identity": "ci@example.org", "issuer": f"{sigstore.url}/ci", "trust": "sigstore.json"})
+        with pytest.raises(IntegrityError, match="not signed as required"), serve():
+            pass
+        monkeypatch.setenv("POINTSMAN_IDENTITY_TOKEN", sigstore.token("ci@example.org"))
+        signer = find_signer(PublishParams(sigstore=SigstoreParams(trust="sigstore.json")), root)
+        assert not publish(assemble(shop.params, shop.workspace), shop.store, signer=signer)
+    with serve() as server:
         assert server.ask(QUESTION).choices
 
 
