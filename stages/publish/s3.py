@@ -111,11 +111,20 @@ class S3Store:
                 )
                 if self._put_if(key, b"", **condition)
             ]  # fmt: skip
+            held = any(self._put_if(key, b"", IfMatch=self._version(key)) for _ in range(self._attempts))
         if ignored:
             raise ConfigurationError(
                 f"{self.place}: the server ignores {' and '.join(ignored)}, so that writers could overwrite each "
-                "other's releases and promotions; use a server with conditional writes (AWS, SeaweedFS, MinIO, Ceph)"
+                "other's releases and promotions; use a server with conditional writes (AWS, SeaweedFS, MinIO)"
             )
+        if not held:
+            raise ConfigurationError(
+                f"{self.place}: the server refuses If-Match even where it holds (Ceph 18.2 does, for an ETag in "
+                "quotes), so that no channel could be moved; use another (AWS, SeaweedFS, MinIO)"
+            )
+
+    def _version(self, key: str) -> str:
+        return str(self._client.get_object(Bucket=self._location.bucket, Key=key)["ETag"])
 
     def _probe_checksums(self) -> None:
         target = {"Bucket": self._location.bucket, "Key": self._full(UNTRUE)}
@@ -127,7 +136,7 @@ class S3Store:
         self.remove(UNTRUE)
         raise ConfigurationError(
             f"{self.place}: the server does not check the SHA-256 of what it is sent, so that what arrives broken "
-            "would be stored; use a server with checksums (AWS, SeaweedFS, MinIO, newer Ceph)"
+            "would be stored (Ceph 18.2 does not either); use a server with checksums (AWS, SeaweedFS, MinIO)"
         )
 
     def create(self, key: str, content: bytes | Path, sha256: str) -> bool:

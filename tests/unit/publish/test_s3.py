@@ -183,14 +183,26 @@ def test_a_server_that_knows_no_conditions_is_refused_with_its_own_words() -> No
         store.probe()
 
 
+def test_a_server_that_refuses_what_holds_is_refused() -> None:
+    def respond(request: BaseHTTPRequestHandler) -> None:
+        failing(412, "PreconditionFailed")(request) if is_conditional(request) else succeed(request)
+
+    with misbehaving(respond) as store, pytest.raises(ConfigurationError, match="refuses If-Match even where it holds"):
+        store.probe()
+
+
+def is_conditional(request: BaseHTTPRequestHandler) -> bool:
+    return bool({"If-Match", "If-None-Match"} & {*request.headers})
+
+
 def test_a_server_that_ignores_checksums_is_refused_and_keeps_nothing() -> None:
     removed = []
 
     def respond(request: BaseHTTPRequestHandler) -> None:
-        conditional = {"If-Match", "If-None-Match"} & {*request.headers}
+        fails = is_conditional(request) and request.headers["If-Match"] != '"x"'
         if request.command == "DELETE":
             removed.append(request.path)
-        failing(412, "PreconditionFailed")(request) if conditional else succeed(request)
+        failing(412, "PreconditionFailed")(request) if fails else succeed(request)
 
     with (
         misbehaving(respond) as store,
