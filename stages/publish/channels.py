@@ -27,6 +27,8 @@ RESERVED = frozenset({"latest"})
 POINTER = re.compile(rf"channels/({NAME.pattern})/pointer\.json")
 SCHEMA: Final = "pointsman/channel/1"
 Kind = Literal["promotion", "rollback"]
+JOURNAL = "git's tags (`git tag -n 'release/*'`) say what it served, and `pointsman promote` moves it all the same"
+"""The way on for whoever finds a history broken."""
 
 
 class Event(BaseModel):
@@ -112,7 +114,14 @@ def read_position(store: Store, channel: str) -> Position:
     found = store.load(key)
     if found is None:
         return Position(channel, None, None)
-    return Position(channel, _parse(found.content, channel, f"{store.place}: {key}"), found.version)
+    try:
+        event = _parse(found.content, channel, f"{store.place}: {key}")
+    except IntegrityError as error:
+        raise IntegrityError(
+            f"{error}. Its events are kept one by one, too: put the newest of channels/{channel}/history in its place, "
+            "then `pointsman verify`"
+        ) from error
+    return Position(channel, event, found.version)
 
 
 def move(store: Store, position: Position, change: Change) -> Event:
@@ -155,7 +164,10 @@ def read_history(store: Store, channel: str) -> list[Event]:
     events = [*older, newest]
     for before, after in zip([None, *events], events, strict=False):
         if (after.parent, after.previous) != ((before.hash, before.digest) if before else (None, None)):
-            raise IntegrityError(f"{store.place}: event {after.sequence} of {channel} does not follow the one before")
+            raise IntegrityError(
+                f"{store.place}: event {after.sequence} of {channel} does not follow the one before: one of the two is "
+                f"not as it was written; {JOURNAL}"
+            )
     return events
 
 
@@ -217,7 +229,7 @@ def _read_event(store: Store, channel: str, sequence: int) -> Event:
     key = event_key(channel, sequence)
     chunks = store.read(key)
     if chunks is None:
-        raise IntegrityError(f"{store.place}: {key} is missing, the history of {channel} has a gap")
+        raise IntegrityError(f"{store.place}: {key} is missing, the history of {channel} has a gap; {JOURNAL}")
     event = _parse(b"".join(chunks), channel, f"{store.place}: {key}")
     if event.sequence != sequence:
         raise IntegrityError(f"{store.place}: {key} holds the event of number {event.sequence}")

@@ -123,7 +123,7 @@ def verify_stored(store: Store, digest: str, done: Callable[[str], None] = lambd
         return [str(error)]
     faults = []
     for name, fault in side_by_side(lambda name: _fault(store, name, manifest.files[name]), _sizes(manifest)):
-        faults += [] if fault is None else [fault]
+        faults += [] if fault is None else [f"release {digest[:16]}: {fault}"]
         done(name)
     return faults
 
@@ -171,7 +171,10 @@ def resolve(store: Store, name: str) -> str:
     if name == "latest":
         found = there[:1]
     elif not re.fullmatch(rf"[0-9a-f]{{{SHORTEST},63}}", name):
-        raise ConfigurationError(f"{name!r} names no release: give `latest` or {SHORTEST} or more hexadecimal digits")
+        raise ConfigurationError(
+            f"{name!r} names no release: give a channel (in lower case), `latest`, or at least {SHORTEST} hexadecimal "
+            "digits"
+        )
     else:
         found = [digest for digest in there if digest.startswith(name)]
     if not found:
@@ -179,7 +182,7 @@ def resolve(store: Store, name: str) -> str:
         raise ConfigurationError(f"{store.place} holds no release {name}; {way}")
     if len(found) > 1:
         raise ConfigurationError(
-            f"{name} is ambiguous in {store.place}: " + ", ".join(sorted(digest[:16] for digest in found))
+            f"{name} is ambiguous in {store.place}; give more digits of one: " + ", ".join(sorted(found))
         )
     return found[0]
 
@@ -224,4 +227,7 @@ def _refuse_other(store: Store, name: str, entry: FileEntry, found: Hashed | Non
     if found is None:
         raise IntegrityError(f"{store.place}: the release lacks {name} (blob {entry.sha256[:16]}…); publish it again")
     if (found.sha256, found.bytes) != (entry.sha256, entry.bytes):
-        raise IntegrityError(f"{store.place}: {name} does not hash as the manifest says; do not use this release")
+        raise IntegrityError(
+            f"{store.place}: {name} ({blob_key(entry.sha256)}) does not hash as the manifest says; do not use this "
+            "release. Objects are never overwritten: remove that one there, and publish again"
+        )

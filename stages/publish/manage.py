@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -45,6 +45,8 @@ from stages.shared.files import write_json
 from stages.shared.params import Params
 
 Command = Callable[[Desk, argparse.Namespace, Printer], None]
+LONGEST_AGE = 36500
+"""Days."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,8 +65,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def releases(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
-    """Every release, newest first."""
-    printer.releases([_summary(desk, digest) for digest in list_releases(desk.store)])
+    """Every release, newest first. Raises IntegrityError, after they were listed, for what cannot be read."""
+    served, faults = _served(desk)
+    found: list[dict[str, object]] = []
+    for digest in list_releases(desk.store):
+        try:
+            found.append(_summary(desk, digest, served))
+        except IntegrityError as error:
+            faults.append(str(error))
+            found.append({"digest": digest, "fault": str(error), "channels": _channels(served, digest)})
+    printer.releases(found)
+    _refuse(faults)
 
 
 def show(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
@@ -72,10 +83,12 @@ def show(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
     digest = find(desk, given.name).digest
     manifest = read_manifest(desk.store, digest)
     files = {name: entry.model_dump() for name, entry in manifest.files.items()}
+    served, faults = _served(desk)
     trusted = all_trusted(desk)
     builds = [asdict(build) for build in read_builds(desk.store, digest, trusted)]
     signatures = _signatures(desk, manifest, trusted)
-    printer.release({**_summary(desk, digest), "files": files, "signatures": signatures, "built_from": builds})
+    printer.release({**_summary(desk, digest, served), "files": files, "signatures": signatures, "built_from": builds})
+    _refuse(faults)
 
 
 def history(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
@@ -83,7 +96,10 @@ def history(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
     desk.memory.observe(desk.store, given.channel)
     events = read_history(desk.store, given.channel)
     if not events:
-        raise ConfigurationError(f"{desk.store.place} has no channel {given.channel!r}; `pointsman promote` makes one")
+        known = ", ".join(list_channels(desk.store)) or "none yet"
+        raise ConfigurationError(
+            f"{desk.store.place} has no channel {given.channel!r}; there are: {known}; `pointsman promote` makes one"
+        )
     printer.events(events[::-1])
 
 
@@ -105,7 +121,9 @@ def move(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
     if ends_here or not given.json:
         printer.examination(examination)
     refuse_failed(examination, given.override)
-    if not given.dry_run:
+    if given.dry_run:
+        printer.would_move(examination)
+    else:
         event = promote(desk, examination, given.reason, given.override)
         _tell(desk, given, printer, event, was_served=examination.is_served)
 
@@ -129,6 +147,8 @@ def pull(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
 
 def clear(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
     """Remove what belongs to no release."""
+    if not 0 <= given.older_than <= LONGEST_AGE:
+        raise ConfigurationError(f"--older-than is {given.older_than}; give days, from 0 to {LONGEST_AGE}")
     garbage = collect(desk.store, timedelta(days=given.older_than), dry_run=given.dry_run)
     printer.garbage([stored.key for stored in garbage], sum(stored.bytes for stored in garbage), given.dry_run)
 
@@ -161,7 +181,7 @@ def _signatures(desk: Desk, manifest: Manifest, trusted: Sequence[Trusted]) -> l
     ]
 
 
-def _summary(desk: Desk, digest: str) -> dict[str, object]:
+def _summary(desk: Desk, digest: str, served: Mapping[str, Event]) -> dict[str, object]:
     manifest = read_manifest(desk.store, digest)
     evaluation = read_json(desk.store, manifest, EVALUATION)
     router = evaluation.get("methods", {}).get("router", {}).get(AVERAGE, {})
@@ -173,13 +193,32 @@ def _summary(desk: Desk, digest: str) -> dict[str, object]:
         "bytes": manifest.size,
         "router": router,
         "signed_by": [key.rpartition("/")[2].removesuffix(".json") for key in signatures],
-        "channels": [channel for channel, event in _served(desk).items() if event.digest == digest],
+        "channels": _channels(served, digest),
     }
 
 
-def _served(desk: Desk) -> dict[str, Event]:
-    positions = [desk.memory.observe(desk.store, channel) for channel in list_channels(desk.store)]
-    return {each.channel: each.event for each in positions if each.event is not None}
+def _served(desk: Desk) -> tuple[dict[str, Event], list[str]]:
+    """The newest event of every channel, and what is wrong with the others."""
+    served: dict[str, Event] = {}
+    faults: list[str] = []
+    for channel in list_channels(desk.store):
+        try:
+            event = desk.memory.observe(desk.store, channel).event
+        except IntegrityError as error:
+            faults.append(str(error))
+            continue
+        if event is not None:
+            served[channel] = event
+    return served, faults
+
+
+def _channels(served: Mapping[str, Event], digest: str) -> list[str]:
+    return [channel for channel, event in served.items() if event.digest == digest]
+
+
+def _refuse(faults: Sequence[str]) -> None:
+    if faults:
+        raise IntegrityError("; ".join(faults))
 
 
 def _parser() -> argparse.ArgumentParser:

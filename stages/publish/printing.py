@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
 
 DIGITS = 16
 """Of a digest, shown to people."""
+PIPED = 1000
+"""Columns where no terminal sets them: a row is a line, and nothing is cut off."""
 
 
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    width = None if sys.stdout.isatty() else PIPED
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,8 @@ class Printer:
         else:
             self._table(
                 ("release", "profile", "EM (average)", "cost", "MiB", "signed", "served by"),
-                [
-                    (each["digest"][:DIGITS], each["profile"], _number(each["router"], "em", 3),
-                     _number(each["router"], "cost", 1), f"{each['bytes'] / (1 << 20):.1f}",
-                     "yes" if each["signed_by"] else "no", ", ".join(each["channels"]))
-                    for each in found
-                ],
-            )  # fmt: skip
+                [_row(each) for each in found],
+            )
 
     def release(self, found: Mapping[str, Any]) -> None:
         """One release."""
@@ -74,7 +73,8 @@ class Printer:
             self._dump([event.model_dump(mode="json") for event in events])
             return
         rows = [
-            (str(each.sequence), each.time, each.kind, each.digest[:DIGITS], each.actor, _said(each)) for each in events
+            (str(each.sequence), _time(each), each.kind, each.digest[:DIGITS], each.actor, _said(each))
+            for each in events
         ]
         self._table(("", "time", "what", "release", "by", "why"), rows)
 
@@ -99,6 +99,17 @@ class Printer:
             (each.gate, each.wanted, each.found, "passes" if each.passed else "FAILS") for each in examination.checks
         ]
         self._table(("gate", "wanted", "found", ""), rows)
+
+    def would_move(self, examination: Examination) -> None:
+        """It was only asked what would happen, and it would."""
+        if self.as_json:
+            return
+        channel, served = examination.position.channel, examination.position.event
+        if examination.is_served:
+            self.console.print(f"{channel} serves it already; nothing was changed")
+            return
+        before, how = served.digest[:DIGITS] if served else "nothing", ", by override" * bool(examination.failed)
+        self.console.print(f"{channel} would serve it{how}, and serves {before}; nothing was changed")
 
     def moved(self, event: Event, was_served: bool, store: str) -> None:
         """A channel was moved, or was there already; `store` is the id of its store."""
@@ -165,10 +176,22 @@ class Printer:
     def _table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         from rich.table import Table
 
-        table = Table(*headings, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for heading in headings:
+            table.add_column(heading, overflow="fold")
         for row in rows:
             table.add_row(*row)
         self.console.print(table)
+
+
+def _row(found: Mapping[str, Any]) -> tuple[str, ...]:
+    digest, channels = found["digest"][:DIGITS], ", ".join(found["channels"])
+    if "fault" in found:
+        return digest, "DAMAGED", "?", "?", "?", "?", channels
+    router = found["router"]
+    signed = "yes" if found["signed_by"] else "no"
+    size = f"{found['bytes'] / (1 << 20):.1f}"
+    return digest, found["profile"], _number(router, "em", 3), _number(router, "cost", 1), size, signed, channels
 
 
 def _number(values: Mapping[str, Any], name: str, digits: int) -> str:
@@ -187,6 +210,10 @@ def _signer(signature: Mapping[str, Any]) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _time(event: Event) -> str:
+    return event.time.replace("T", " ").replace("+00:00", "Z")
 
 
 def _said(event: Event) -> str:

@@ -106,10 +106,9 @@ def find(desk: Desk, name: str) -> Found:
         return Found(resolve(desk.store, name))
     event = desk.memory.observe(desk.store, name).event
     if event is None:
-        known = ", ".join(list_channels(desk.store)) or "none yet"
-        raise ConfigurationError(f"{desk.store.place} has no channel {name!r}; there are: {known}")
+        raise _no_channel(desk, name)
     policy = desk.policies().of(name)
-    signed = _signature(desk, policy, read_manifest(desk.store, event.digest))
+    signed = _signature(desk, policy, _read_served(desk, event))
     if policy.signed_by and signed is None:
         trusted = ", ".join(map(str, policy.signed_by))
         found = ", ".join(map(str, list_claims(desk.store, event.digest))) or "nobody"
@@ -184,11 +183,28 @@ def roll_back(desk: Desk, channel: str, reason: str, expect: int | None = None) 
     """
     position = desk.memory.observe(desk.store, check_name(channel))
     refuse_moved(position, expect)
+    if position.event is None:
+        raise _no_channel(desk, channel)
     digest = before_current(read_history(desk.store, channel))
     if digest is None:
         raise ConfigurationError(f"{channel} has no release to go back to; see `pointsman history {channel}`")
     _require_whole(desk.store, read_manifest(desk.store, digest))
     return _move(desk, position, Change("rollback", digest, actor(), reason))
+
+
+def _no_channel(desk: Desk, name: str) -> ConfigurationError:
+    known = ", ".join(list_channels(desk.store)) or "none yet; `pointsman promote` makes one"
+    return ConfigurationError(f"{desk.store.place} has no channel {name!r}; there are: {known}")
+
+
+def _read_served(desk: Desk, event: Event) -> Manifest:
+    try:
+        return read_manifest(desk.store, event.digest)
+    except ConfigurationError as error:
+        raise IntegrityError(
+            f"{event.channel} serves {event.digest[:16]}, which {desk.store.place} holds no more; publish it again, or "
+            f"`pointsman rollback {event.channel}`"
+        ) from error
 
 
 def actor() -> str:

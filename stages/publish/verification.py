@@ -45,9 +45,9 @@ def verify(desk: Desk, name: str | None, done: Callable[[str], None] = lambda di
             if repair(desk.store, channel):
                 repaired.append(channel)
             events = read_history(desk.store, channel)
-            wanted.append(find(desk, channel).digest)
-            wanted += [event.digest for event in events]
+            wanted += [event.digest for event in reversed(events)]
             moves += events
+            find(desk, channel)
         except IntegrityError as error:
             faults.append(str(error))
     if name is not None and not channels:
@@ -57,7 +57,7 @@ def verify(desk: Desk, name: str | None, done: Callable[[str], None] = lambda di
         faults += verify_stored(desk.store, digest) or _signature_faults(desk, digest, trusted)
         done(digest)
     store = _identity(desk.store, faults, make=bool(moves))
-    return Report(releases, tuple(channels), tuple(faults), tuple(repaired), store, tuple(moves))
+    return Report(releases, tuple(channels), tuple(dict.fromkeys(faults)), tuple(repaired), store, tuple(moves))
 
 
 def _identity(store: Store, faults: list[str], *, make: bool) -> str | None:

@@ -16,7 +16,7 @@ from stages.publish.channels import event_key, pointer_key
 from stages.publish.fetch import read_manifest
 from stages.publish.folder import FolderStore
 from stages.publish.gates import POLICY
-from stages.publish.keys import blob_key
+from stages.publish.keys import blob_key, manifest_key
 from stages.publish.manage import main
 from stages.publish.manifest import Manifest
 from stages.publish.release import assemble, publish
@@ -138,6 +138,8 @@ def test_a_dry_run_shows_the_evidence_and_changes_nothing(repository: Repository
     evidence = repository.json("promote", good, "--to", "production", "--dry-run")
     assert evidence["passed"]
     assert evidence["evidence"][0]["found"] == "0.5"
+    repository.run("promote", good, "--to", "production", "--dry-run")
+    assert "production would serve it, and serves nothing; nothing was changed" in repository.capsys.readouterr().out
     assert repository.run("promote", bad, "--to", "production", "--dry-run", "--json") == 1
     assert not json.loads(repository.capsys.readouterr().out)["passed"]
     assert repository.served() is None
@@ -254,6 +256,48 @@ def test_a_flipped_byte_anywhere_is_found_by_verify_and_refused_by_pull(reposito
     assert repository.run("verify") == 0
 
 
+def test_a_damaged_release_hides_no_other(repository: Repository) -> None:
+    whole, damaged = repository.publish(0.5), repository.publish(0.6)
+    repository.run("promote", damaged, "--to", "production")
+    repository.store.remove(blob_key(repository.manifest(damaged).files["metrics/evaluate.json"].sha256))
+    repository.capsys.readouterr()
+    assert repository.run("releases") == 1
+    said = repository.capsys.readouterr()
+    lines = {digest: line for line in said.out.splitlines() for digest in (whole, damaged) if digest[:16] in line}
+    assert "0.500" in lines[whole]
+    assert "DAMAGED" in lines[damaged]
+    assert "production" in lines[damaged]
+    assert "lacks metrics/evaluate.json" in said.err
+    assert repository.run("releases", "--json") == 1
+    assert "fault" in json.loads(repository.capsys.readouterr().out)[0]
+    assert repository.run("verify", "--json") == 1
+    (fault,) = json.loads(repository.capsys.readouterr().out)["faults"]
+    assert f"release {damaged[:16]}: " in fault
+
+
+def test_a_served_release_that_is_gone_is_one_fault_among_others(repository: Repository) -> None:
+    served, changed = repository.publish(0.5), repository.publish(0.6)
+    repository.run("promote", served, "--to", "production")
+    repository.store.remove(manifest_key(served))
+    repository.store.remove(blob_key(repository.manifest(changed).files["metrics/evaluate.json"].sha256))
+    repository.capsys.readouterr()
+    assert repository.run("verify", "--json") == 1
+    faults = json.loads(repository.capsys.readouterr().out)["faults"]
+    for expected in (f"production serves {served[:16]}, which", f"release {changed[:16]}: "):
+        assert sum(expected in fault for fault in faults) == 1
+    assert repository.run("pull", "production") == 1
+
+
+def test_a_pointer_that_was_damaged_is_made_whole_as_the_message_says(repository: Repository) -> None:
+    repository.run("promote", repository.publish(0.5), "--to", "production")
+    channels = repository.workspace.root / "store" / "channels" / "production"
+    (channels / "pointer.json").write_bytes(b"{}")
+    assert repository.run("verify") == 1
+    assert "put the newest of channels/production/history in its place" in repository.capsys.readouterr().out
+    (channels / "pointer.json").write_bytes((channels / "history" / "00000001.json").read_bytes())
+    assert repository.run("verify") == 0
+
+
 def test_verify_writes_down_an_event_whose_writer_died(repository: Repository) -> None:
     repository.run("promote", repository.publish(0.5), "--to", "production")
     repository.store.remove(event_key("production", 1))
@@ -299,7 +343,9 @@ def test_what_dead_publishers_left_is_collected_by_age(repository: Repository) -
         (["promote", "latest", "--to", "Production"], 2, "cannot be a channel"),
         (["promote", "nowhere", "--to", "production"], 2, "no channel 'nowhere'; there are: none yet"),
         (["history", "production"], 2, "no channel 'production'"),
-        (["rollback", "production"], 2, "no release to go back to"),
+        (["rollback", "production"], 2, "no channel 'production'; there are: none yet"),
+        (["collect", "--older-than", "-1"], 2, "give days, from 0 to 36500"),
+        (["collect", "--older-than", "nan"], 2, "give days, from 0 to 36500"),
         (["show", "abc"], 2, "names no release"),
         (["keys", "params.yaml"], 2, "never overwritten"),
     ],
