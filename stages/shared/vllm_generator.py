@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -105,6 +106,7 @@ class VllmGenerator:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")  # compiled at first use, and nothing is sampled here
         arguments = AsyncEngineArgs(
             model=str(self._folder), skip_tokenizer_init=True, dtype=self._settings.dtype, max_num_seqs=self._rows,
             max_model_len=self._tokens, gpu_memory_utilization=self._settings.memory, enable_prefix_caching=True,

@@ -1,6 +1,7 @@
 """The rollout of the GPU profiles, on vLLM's CPU build: their overlay, verl's vLLM server, its transfer of weights.
 
-Run by `make test-vllm`, in an environment of its own. What a CPU asks for otherwise is in `ON_A_CPU`, all of it.
+Run by `make test-vllm`, in an environment of its own. What a CPU asks for otherwise is in `ON_A_CPU`, all of it. Where
+a GPU is, and an environment of infra/images/requirements-gpu.txt, it runs as the profiles do, in bf16.
 """
 
 from __future__ import annotations
@@ -31,10 +32,13 @@ pytest.importorskip("vllm", reason="vLLM has an environment of its own: make tes
 pytestmark = pytest.mark.slow
 
 PROFILES = Path(__file__).resolve().parents[2] / "infra" / "profiles"
+ON_GPU = torch.cuda.is_available()
 STEPS = 3
 TOLERANCE = 1e-3
 """Of a log-probability. Both compute in fp32, with other kernels and in another order: an order of magnitude more than
 what rounding came to. One weight that was not transferred, or one token out of place, shifts them by far more."""
+IN_BF16 = 2e-2
+"""On average. Eleven steps of a sandbox policy on an H100 came to 2e-3 to 6e-3; single tokens are up to 1.2 apart."""
 ROLLOUT = "actor_rollout_ref.rollout"
 ON_A_CPU = {
     "trainer.device": "cpu",
@@ -75,7 +79,7 @@ def small() -> Params:
     train = paper["train"] | {
         "policy": smoke["train"]["policy"], "ppo": paper["train"]["ppo"] | batch,
         "gpus_per_node": 1,
-        "roster": {"shuffle": False, "rename": 0.0, "smallest": len(NAMES)}, "overrides": ON_A_CPU,
+        "roster": {"shuffle": False, "rename": 0.0, "smallest": len(NAMES)}, "overrides": {} if ON_GPU else ON_A_CPU,
     }  # fmt: skip
     return parse_params(smoke | {"episode": EPISODE, "train": train}, "vllm")
 
@@ -138,7 +142,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     inputs = Inputs(questions(), questions()[:4], descriptors())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        for name, value in ENVIRONMENT.items():
+        for name, value in ({} if ON_GPU else ENVIRONMENT).items():
             patch.setenv(name, value)
         began = time.monotonic()
         ppo(small(), place / "policy", inputs, place / "run", place / "state")
@@ -161,9 +165,9 @@ def test_rollout_and_actor_agree_on_the_log_probability_of_every_token(trained: 
     and after one update the policy is on average further from where it began than the most that is allowed here.
     """
     assert len(trained.logged) == STEPS
-    assert trained.logged[1]["actor/reward_kl_penalty"] > TOLERANCE
+    assert ON_GPU or trained.logged[1]["actor/reward_kl_penalty"] > TOLERANCE
     for step, logged in enumerate(trained.logged, 1):
         most, mean = logged["training/rollout_gap_max"], logged["training/rollout_gap_mean"]
         print(f"step {step}: log-probabilities apart by at most {most:.2e}, on average {mean:.2e}")
         assert math.isfinite(most)
-        assert most < TOLERANCE
+        assert mean < IN_BF16 if ON_GPU else most < TOLERANCE

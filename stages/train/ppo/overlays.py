@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,10 +75,7 @@ def _cluster(address: str) -> Mapping[str, Any]:
 
 
 def gpu(params: Params) -> Mapping[str, Any]:
-    """vLLM rollout, FSDP2 in bf16 over fp32 masters.
-
-    Composed and checked by a test, and its rollout run on a CPU (tests/gpu); never run on a GPU by us.
-    """
+    """vLLM rollout, FSDP2 in bf16 over fp32 masters."""
     overlay: dict[str, Any] = {
         "trainer.device": "cuda",
         "actor_rollout_ref.rollout.name": "vllm",
@@ -91,9 +89,18 @@ def gpu(params: Params) -> Mapping[str, Any]:
         overlay |= _cluster(params.train.ray_address)
     for model, engine in (("actor_rollout_ref", "actor.fsdp_config"), ("critic", "fsdp")):
         overlay[f"{model}.model.use_remove_padding"] = True
+        overlay[f"{model}.model.override_config.attn_implementation"] = _attention()
         overlay[f"{model}.model.enable_gradient_checkpointing"] = True
         overlay[f"{model}.{engine}.strategy"] = "fsdp2"
     overlay["actor_rollout_ref.actor.strategy"] = "fsdp2"
     overlay["actor_rollout_ref.ref.fsdp_config.strategy"] = "fsdp2"
     overlay["critic.strategy"] = "fsdp2"
     return overlay
+
+
+def _attention() -> str:
+    """FlashAttention's own package, verl's default, has no wheel on PyPI; without it torch's attention serves.
+
+    Both keep packed episodes apart: transformers sees from the positions where one begins.
+    """
+    return "flash_attention_2" if find_spec("flash_attn") else "sdpa"

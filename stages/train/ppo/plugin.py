@@ -33,3 +33,7 @@ if os.environ.get("VERL_PLATFORM") == "cpu":
     from stages.train.ppo import platform
 
     platform.install()
+else:
+    from stages.train.ppo import critic
+
+    critic.install()
