@@ -64,6 +64,13 @@ def test_every_pod_is_nobody_with_nothing_to_write_and_a_limit() -> None:
             assert "memory" in one["resources"]["limits"]
 
 
+def test_the_worker_finds_what_flows_need_as_a_nobody_on_a_read_only_root() -> None:
+    (worker,) = (pod["containers"][0] for pod in pods() if pod.get("serviceAccountName") == "worker")
+    given = {item["name"]: item["value"] for item in worker["env"]}
+    assert given.keys() >= {"POINTSMAN_CHECKOUT", "PYTHONPATH", "USER"}
+    assert {given[name].split("/")[1] for name in ("PREFECT_HOME", "DVC_SITE_CACHE_DIR")} == {"tmp"}
+
+
 def test_every_service_of_compose_is_confined_and_heard_on_loopback_alone() -> None:
     services = yaml.safe_load((ROOT / "infra/compose.yaml").read_text())["services"]
     assert set(services) == {"database", "server", "worker", "store", "registry"}
