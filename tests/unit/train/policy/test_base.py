@@ -13,6 +13,7 @@ from stages.shared.policy import load_policy, load_tokenizer
 from stages.shared.pool.llamacpp import serve_local
 from stages.shared.pool.packaged import SMOLLM2
 from stages.train.policy.base import base_policy
+from stages.train.policy.smollm2 import read_once
 
 
 def installed() -> bool:
@@ -76,6 +77,16 @@ def test_smollm2_is_unpacked_once(smollm2):
     before = weights.stat().st_mtime_ns
     assert base_policy(SmolPolicy(), smollm2.parent, seed=7) == smollm2
     assert weights.stat().st_mtime_ns == before
+
+
+def test_a_gguf_file_is_read_once_while_it_is_unpacked_and_by_transformers_own_reader(monkeypatch):
+    import gguf
+
+    monkeypatch.setattr(gguf, "GGUFReader", reader := lambda path: [path])
+    with read_once():
+        assert gguf.GGUFReader("a") is gguf.GGUFReader("a")
+        assert gguf.GGUFReader("b") == ["b"]
+    assert gguf.GGUFReader is reader
 
 
 def test_the_tiny_policy_is_prepared_once_in_the_run_folder(tmp_path):
