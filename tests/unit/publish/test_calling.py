@@ -38,9 +38,12 @@ def provider() -> Iterator[str]:
         usage = {"prompt_tokens": 20, "completion_tokens": 5}
         return web.json_response({"choices": [{"message": {"content": "belane"}}], "usage": usage})
 
+    async def models(request: web.Request) -> web.Response:
+        return web.json_response({"data": []})
+
     app = web.Application()
     app.router.add_post("/v1/chat/completions", complete)
-    app.router.add_get("/v1/models", lambda _: web.json_response({"data": []}))
+    app.router.add_get("/v1/models", models)
     with serving(app) as base_url:
         yield base_url
 
