@@ -62,7 +62,7 @@ class FolderStore:
         return created
 
     def read(self, key: str) -> Iterator[bytes] | None:
-        """The object in chunks of at most 1 MiB; None where there is none."""
+        """The object in chunks of at most 128 KiB; None where there is none."""
         with self._explained(f"read {key}"):
             try:
                 return _chunks((self._root / key).open("rb"))

@@ -23,9 +23,6 @@ from stages.shared.errors import ConfigurationError
 
 RANGE = 16 << 20
 """Bytes asked for at a time."""
-SLICE = 128 << 10
-"""Bytes written at a time. The kernel caches a file in blocks of the size of its writes, and large blocks are slow to
-get on a virtual machine that gives free memory back to its host: writing 1 GiB took 1 s of CPU so, and takes 0.3."""
 CUT = (IncompleteReadError, ResponseStreamingError, ReadTimeoutError)
 """What is raised when a connection breaks or falls silent while a body is read."""
 
@@ -68,9 +65,9 @@ class Reader:
                 raise ConfigurationError("the server gives more bytes than it is asked for; use one that knows ranges")
             with attempt:
                 content = memoryview(memory)[: got["ContentLength"]]
-                for place, piece in _pieces(got["Body"], content):
-                    if self.sink is not None:
-                        write_at(self.sink, piece, start + place)
+                _fill(got["Body"], content)
+        if self.sink is not None:
+            write_at(self.sink, content, start)
         size = got.get("ContentRange", "").rpartition("/")[2] or len(content)
         return Range(content, int(size), got["ETag"])
 
@@ -93,27 +90,18 @@ class Reader:
         return Hashed(found.hexdigest(), first.size)
 
 
-def _pieces(body: Any, content: memoryview) -> Iterator[tuple[int, memoryview]]:
+def _fill(body: Any, content: memoryview) -> None:
     """Read a body straight from its connection: urllib3 would copy it through memory that is new each time.
 
-    That costs as much as hashing it. Yields every `SLICE` of the content as it fills, with its place. Raises one of
-    `CUT`; then the connection is given up, else it is used again.
+    That costs as much as hashing it. Raises one of `CUT`; then the connection is given up, else it is used again.
     """
-    response = body._raw_stream
-    for place in range(0, len(content), SLICE):
-        piece = content[place : place + SLICE]
-        with _explained(response):
-            _fill(response._fp, piece)
-        yield place, piece
+    response, filled = body._raw_stream, 0
+    with _explained(response):
+        while filled < len(content) and (count := response._fp.readinto(content[filled:])):
+            filled += count
+        if filled < len(content):
+            raise IncompleteReadError(actual_bytes=filled, expected_bytes=len(content))
     response.release_conn()
-
-
-def _fill(source: Any, piece: memoryview) -> None:
-    filled = 0
-    while filled < len(piece) and (count := source.readinto(piece[filled:])):
-        filled += count
-    if filled < len(piece):
-        raise IncompleteReadError(actual_bytes=filled, expected_bytes=len(piece))
 
 
 @contextmanager
