@@ -27,16 +27,24 @@ class Growth:
     mib: tuple[float, ...]
     candidates: int | None
     """In the pool, where memory is taken for each of them."""
+    later: float | None = None
+    """MiB by which it grew over the second half of the largest size, where the bench saw it grow."""
 
-    def at(self, questions: int, candidates: int) -> float:
-        """MiB between the sizes, and beyond the largest as it grew from the one before: a chunk that fills up is not
-        taken for growth. What comes on top of the least size grows with the candidates.
+    def at(self, questions: int, candidates: float) -> float:
+        """MiB between the sizes, and beyond the largest as it grew at last: a chunk that fills up is not taken for
+        growth. What comes on top of the least size grows with the candidates.
         """
-        slope = max(0.0, float(np.diff(self.mib[-2:]).sum() / max(1, np.diff(self.questions[-2:]).sum())))
         known = float(np.interp(questions, self.questions, self.mib))
-        beyond = slope * max(0, questions - self.questions[-1])
+        beyond = self._slope * max(0, questions - self.questions[-1])
         wider = candidates / self.candidates if self.candidates else 1.0
         return self.mib[0] + (known + beyond - self.mib[0]) * wider
+
+    @property
+    def _slope(self) -> float:
+        """MiB a question: over the second half of the largest size, or from the size before it."""
+        if self.later is not None:
+            return max(0.0, self.later / (self.questions[-1] / 2))
+        return max(0.0, float(np.diff(self.mib[-2:]).sum() / max(1, np.diff(self.questions[-2:]).sum())))
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ def extrapolate(root: Path, questions: int, candidates: int) -> list[Larger]:
     }
     metrics, growth = read_metrics(root), measured_growth(root)
     found = [_larger(stage, *factors[stage], figures(root, stage, metrics.get(stage, {}))) for stage in STAGES]
-    return [_with_memory(each, growth.get(each.stage), questions, candidates) for each in found]
+    return [_with_memory(each, growth.get(each.stage), (tests, known), (questions, candidates)) for each in found]
 
 
 def beyond(found: Sequence[Larger], mib: float) -> list[str]:
@@ -93,7 +101,10 @@ def measured_growth(root: Path) -> dict[str, Growth]:
 def _growth(row: Mapping[str, Any]) -> Growth:
     sizes = row["sizes"]
     return Growth(
-        tuple(size["questions"] for size in sizes), tuple(size["mib"] for size in sizes), row.get("candidates")
+        tuple(size["questions"] for size in sizes),
+        tuple(size["mib"] for size in sizes),
+        row.get("candidates"),
+        sizes[-1].get("later"),
     )
 
 
@@ -103,12 +114,18 @@ def _larger(stage: str, factor: float, why: str, known: Figures) -> Larger:
     return Larger(stage, factor, Figures(calls, usd, seconds, known.mib), why, memory)
 
 
-def _with_memory(larger: Larger, growth: Growth | None, questions: int, candidates: int) -> Larger:
+def _with_memory(larger: Larger, growth: Growth | None, now: tuple[int, float], then: tuple[int, int]) -> Larger:
+    """What the bench has for that size, and no less than the last run with what it has for the difference: a policy
+    takes its place whatever the number of questions, and a script plays in the bench.
+    """
     if growth is None:
         return larger
+    questions, candidates = then
+    wanted = growth.at(*then)
+    mib = max(wanted, (larger.found.mib or 0.0) + wanted - growth.at(*now))
     seen = f"{growth.questions[0]:,} to {growth.questions[-1]:,} questions"
     measured = growth.questions[0] <= questions <= growth.questions[-1] and growth.candidates in (None, candidates)
     return replace(
-        larger, found=replace(larger.found, mib=growth.at(questions, candidates)),
+        larger, found=replace(larger.found, mib=mib),
         memory=f"{'measured' if measured else 'extrapolated'} from {seen} in {BENCH}",
     )  # fmt: skip

@@ -159,12 +159,22 @@ def test_memory_beyond_that_of_the_least_size_grows_with_the_candidates(root: Pa
 def test_a_chunk_that_fills_up_is_not_taken_for_growth(root: Path) -> None:
     bench(root, "evaluate", [700, 1_100, 1_101], candidates=6)
     assert memory_of(root, "evaluate", 103_000)[0] == 1_201
+    sizes = [{"questions": 1_000, "mib": 700}, {"questions": 2_000, "mib": 1_100, "later": 2.0}]
+    (root / BENCH).write_text(json.dumps([{"stage": "evaluate", "unit": "MiB", "sizes": sizes, "candidates": 6}]))
+    assert memory_of(root, "evaluate", 102_000)[0] == 1_300, "2 MiB for the last thousand questions"
 
 
 def test_a_stage_that_takes_more_than_there_is_is_named(root: Path) -> None:
     bench(root, "evaluate", [700, 800], candidates=6)
     found = extrapolate(root, 1_000_000, 6)
     assert (beyond(found, 24 * 1024), beyond(found, 200_000)) == (["evaluate"], [])
+
+
+def test_what_the_last_run_took_beyond_the_bench_stays(root: Path) -> None:
+    count = len(load_params(root / "params.yaml").pool.experts)
+    bench(root, "evaluate", [700, 800], candidates=count)
+    note(root, "evaluate", mib=2_300)
+    assert memory_of(root, "evaluate", 3_000, count)[0] == 2_500
 
 
 def test_memory_that_no_bench_measured_is_that_of_the_last_run(root: Path) -> None:
