@@ -66,7 +66,7 @@ bench: setup .venv-bench  ## run the benches by hand (tests/bench); they write m
 images:  ## build the image that stages run in (Podman or Docker), and say what to write into params.yaml
 	@infra/images/build.sh cpu
 
-test-faults: setup  ## kill everything in every stage, fill disks, train without test sets, and compare (half an hour)
+test-faults: setup  ## kill everything in every stage, fill disks, train without test sets, and compare (an hour; twice that on a busy machine)
 	@POINTSMAN_TEST_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_kills.py tests/faults/test_secrets.py \
 	    tests/unit/flows/test_own_server.py tests/unit/flows/test_sweep.py tests/pipeline/test_smoke.py
 
