@@ -81,7 +81,7 @@ def test_the_papers_runs_fit_four_gpus_of_80_gb_and_not_four_of_24(profile: str,
 
 
 def test_a_refusal_names_the_largest_forward_pass_that_fits() -> None:
-    shape, device = Shape.of(QWEN), Device("L40S", 44 * GIB, 4)
+    shape, device = Shape.of(QWEN), Device("A6000", 48 * GIB, 4)
     with pytest.raises(ConfigurationError, match=r"set train\.ppo\.micro_batch to 4"):
         fit(shape, setup(), device, UPDATE)
     fit(shape, replace(setup(), micro_batch=4), device, UPDATE)
@@ -177,3 +177,9 @@ def test_the_plan_is_said_part_by_part_and_left_as_a_progress_note(tmp_path: Pat
     assert snapshot is not None
     assert snapshot.note.startswith("PPO takes up to ")
     assert "of this machine" in snapshot.note
+
+
+def test_a_packed_pass_holds_who_may_see_whom_of_its_tokens_once_as_bool_and_once_as_bf16() -> None:
+    """10,000 tokens of a Qwen2 of 1.5 billion parameters took .28 GiB more on an H100 than without a mask."""
+    assert bytes_of(plan(Shape.of(QWEN), setup()), "attention mask") == 3 * setup().tokens ** 2
+    assert 3 * 9999**2 / GIB == pytest.approx(0.28, abs=0.005)
