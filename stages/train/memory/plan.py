@@ -20,8 +20,8 @@ Phase = Literal["rollout", "actor", "critic"]
 PHASES: tuple[Phase, ...] = ("rollout", "actor", "critic")
 MOMENTS = 2
 CONTEXT_BYTES = 7 << 29
-"""Taken by CUDA, NCCL and fragments in the trainer's process and in vLLM's. On an H100 both held 3.3 GiB beside a policy
-of a million parameters while the cache slept; fragments grow with a policy."""
+"""Taken by CUDA, NCCL and fragments in the trainer's process and in vLLM's. On an H100 both held 3.3 GiB beside a
+policy of a million parameters while the cache slept; fragments grow with a policy."""
 MASK_BYTES = 3
 """Of a pair of tokens in one forward pass, by torch's attention: who may see whom, once as bool and once as bf16. On an
 H100 10,000 tokens took .28 GiB more than by an attention that needs no mask."""

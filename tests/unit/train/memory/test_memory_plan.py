@@ -180,6 +180,4 @@ def test_the_plan_is_said_part_by_part_and_left_as_a_progress_note(tmp_path: Pat
 
 
 def test_a_packed_pass_holds_who_may_see_whom_of_its_tokens_once_as_bool_and_once_as_bf16() -> None:
-    """10,000 tokens of a Qwen2 of 1.5 billion parameters took .28 GiB more on an H100 than without a mask."""
     assert bytes_of(plan(Shape.of(QWEN), setup()), "attention mask") == 3 * setup().tokens ** 2
-    assert 3 * 9999**2 / GIB == pytest.approx(0.28, abs=0.005)
