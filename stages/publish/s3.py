@@ -130,13 +130,13 @@ class S3Store:
         target = {"Bucket": self._location.bucket, "Key": self._full(UNTRUE)}
         try:
             with self._explained("try checksums"):
-                self._client.put_object(**target, Body=b"", ChecksumSHA256=_base64(hashlib.sha256(b"else").hexdigest()))
+                self._client.put_object(**target, Body=b"", **_checksum(hashlib.sha256(b"else").hexdigest()))
         except IntegrityError:
             return
         self.remove(UNTRUE)
         raise ConfigurationError(
             f"{self.place}: the server does not check the SHA-256 of what it is sent, so that what arrives broken "
-            "would be stored (Ceph 18.2 does not either); use a server with checksums (AWS, SeaweedFS, MinIO)"
+            "would be stored (Ceph 18.2 does not either); use a server with checksums (AWS, SeaweedFS, Ceph 20)"
         )
 
     def create(self, key: str, content: bytes | Path, sha256: str) -> bool:
@@ -198,11 +198,9 @@ class S3Store:
 
     def _put_if(self, key: str, content: bytes, **condition: str) -> bool:
         """Whether the condition held. To If-Match on a key that is not there, AWS answers 404, others 412."""
-        checksum = _base64(hashlib.sha256(content).hexdigest())
+        checksum = _checksum(hashlib.sha256(content).hexdigest())
         try:
-            self._client.put_object(
-                Bucket=self._location.bucket, Key=key, Body=content, ChecksumSHA256=checksum, **condition
-            )
+            self._client.put_object(Bucket=self._location.bucket, Key=key, Body=content, **checksum, **condition)
         except ClientError as error:
             if _code(error) in FAILED_CONDITION | MISSING:
                 return False
@@ -221,9 +219,9 @@ class S3Store:
             return self._create_in_parts(target, content, sha256)
         if isinstance(content, Path):
             with content.open("rb") as handle:
-                self._client.put_object(**target, Body=handle, IfNoneMatch="*", ChecksumSHA256=_base64(sha256))
+                self._client.put_object(**target, Body=handle, IfNoneMatch="*", **_checksum(sha256))
         else:
-            self._client.put_object(**target, Body=content, IfNoneMatch="*", ChecksumSHA256=_base64(sha256))
+            self._client.put_object(**target, Body=content, IfNoneMatch="*", **_checksum(sha256))
         return True
 
     def _has(self, target: dict[str, str]) -> bool:
@@ -347,6 +345,11 @@ def _is_loopback(endpoint: str) -> bool:
 
 def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _checksum(sha256: str) -> dict[str, str]:
+    """Announces a body. Ceph 20 checks the SHA-256 only where the algorithm is named beside it; others do anyway."""
+    return {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": _base64(sha256)}
 
 
 def _base64(sha256: str) -> str:
