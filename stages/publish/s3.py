@@ -280,7 +280,7 @@ class S3Store:
             raise ConfigurationError(f"{self.place}: {error}; check the section publish of params.yaml") from error
 
     def _refusal(self, action: str, error: ClientError) -> PipelineError:
-        code, said = _code(error), error.response.get("Error", {}).get("Message", "")
+        code, said = _code(error), error.response.get("Error", {}).get("Message") or ""
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         bucket, region, keys = self._location.bucket, self._location.region, f"the keys from {self._keys.origin}"
         kind, why = _diagnose(code, status, said, bucket=bucket, region=region, keys=keys)
