@@ -6,7 +6,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
 from stages.publish.folder import FolderStore
 from stages.publish.location import Keys, Location
@@ -50,16 +52,20 @@ def _store(params: PublishParams, state: Path, room: int) -> Iterator[Store]:
         _check_disk(state, room)
         yield FolderStore(_folder(params.folder, state))
         return
-    from stages.publish.s3 import S3Store
-    from stages.publish.seaweed import serve_s3
-
     if params.endpoint is not None:
+        from stages.publish.s3 import S3Store
+
         store = S3Store(_location(params, params.endpoint), keys_from_environment(params))
         store.check()
         yield store
         return
+    from stages.publish.seaweed import serve_s3
+
     _check_disk(state, room)
+    Thread(target=import_module, args=("stages.publish.s3",), daemon=True).start()  # while the server starts
     with serve_s3(state) as server:
+        from stages.publish.s3 import S3Store
+
         store = S3Store(_location(params, server.url), server.keys)
         store.ensure_bucket()
         store.check()

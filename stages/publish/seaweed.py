@@ -1,6 +1,7 @@
 """The embedded S3 server: SeaweedFS from PyPI, on loopback, its data kept under `.pointsman/s3`.
 
-Processes that use it at the same time share one server; the last one out stops it (see `stages.publish.keeper`).
+Processes that use it at the same time share one server. It stops when the last one has left, a second later, and nobody
+waits for that (see `stages.publish.keeper`): who comes meanwhile waits, and starts another.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from threading import Thread
 
 from stages.publish import keeper
 from stages.publish.location import Keys
@@ -37,7 +38,7 @@ class Server:
 
 @contextmanager
 def serve_s3(state: Path) -> Iterator[Server]:
-    """Run the embedded server, or join it where it runs already; stopped when the last user leaves or dies.
+    """Run the embedded server, or join it where it runs already; it stops when the last user has left or died.
 
     Raises ConfigurationError when the server's binary cannot be found or run.
     """
@@ -53,9 +54,8 @@ def serve_s3(state: Path) -> Iterator[Server]:
                 url = _url(folder, log, process)
             yield Server(url, keys)
         finally:
-            with _locked(folder / "start.lock"):
-                if _leave(users, folder) and process is not None:
-                    process.wait()
+            if process is not None:
+                Thread(target=process.wait, daemon=True).start()
 
 
 def find_binary() -> str:
@@ -132,24 +132,3 @@ def _url(folder: Path, log: Path, process: subprocess.Popen[bytes] | None) -> st
     if "error" in said:
         raise ConfigurationError(f"{said['error']}\nset publish.endpoint to use an S3 server of your own")
     return said["url"]
-
-
-def _leave(users: IO[str], folder: Path) -> bool:
-    """Let go; where nobody else holds on, wait until the server has stopped and return True. Needs the start lock."""
-    last = _is_last(users)
-    fcntl.flock(users, fcntl.LOCK_UN)
-    deadline = time.monotonic() + 2 * keeper.STOPPED_WITHIN_S
-    while last and _is_held(folder / "keeper.lock") and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return last
-
-
-def _is_last(users: IO[str]) -> bool:
-    """Whether no other user is left. Asking for more may lose our own lock, and then it is the keeper who has it."""
-    for mode, answer in ((fcntl.LOCK_EX, True), (fcntl.LOCK_SH, False)):
-        try:
-            fcntl.flock(users, mode | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        return answer
-    return True

@@ -60,13 +60,23 @@ def pid_of(program: str, found: list[int]) -> int:
     return pid
 
 
-def test_data_outlives_the_server_which_leaves_no_process_and_no_socket(tmp_path: Path, running_on: RunningOn) -> None:
+def test_data_outlives_the_server_which_leaves_no_process_and_no_socket(
+    tmp_path: Path, running_on: RunningOn, eventually: Eventually
+) -> None:
     before = set(keeper.SOCKETS.glob("seaweedfs-*.sock"))
     put(tmp_path, "first")
-    assert running_on(tmp_path) == []
+    assert eventually(lambda: running_on(tmp_path) == [])
     assert set(keeper.SOCKETS.glob("seaweedfs-*.sock")) <= before
     put(tmp_path, "second")
     assert keys(tmp_path) == ["first", "second"]
+
+
+def test_who_comes_while_the_server_stops_waits_and_starts_another(tmp_path: Path, running_on: RunningOn) -> None:
+    with serve_s3(tmp_path):
+        first = pid_of("mini", running_on(tmp_path / "s3"))
+    assert running_on(tmp_path / "s3"), "it was waited for"
+    with serve_s3(tmp_path):
+        assert pid_of("mini", running_on(tmp_path / "s3")) != first
 
 
 def test_the_credentials_are_made_once_and_are_for_their_owner_only(tmp_path: Path) -> None:
@@ -80,20 +90,22 @@ def test_the_credentials_are_made_once_and_are_for_their_owner_only(tmp_path: Pa
             assert again.keys == server.keys
 
 
-def test_users_share_one_server_and_the_last_one_stops_it(tmp_path: Path, running_on: RunningOn) -> None:
+def test_users_share_one_server_and_the_last_one_stops_it(
+    tmp_path: Path, running_on: RunningOn, eventually: Eventually
+) -> None:
     with serve_s3(tmp_path) as outer:
         with serve_s3(tmp_path) as inner:
             assert inner.url == outer.url
         assert running_on(tmp_path)
         assert keys(tmp_path) == []
         assert running_on(tmp_path)
-    assert running_on(tmp_path) == []
+    assert eventually(lambda: running_on(tmp_path) == [])
 
 
-def test_an_error_stops_the_server_too(tmp_path: Path, running_on: RunningOn) -> None:
+def test_an_error_stops_the_server_too(tmp_path: Path, running_on: RunningOn, eventually: Eventually) -> None:
     with pytest.raises(ZeroDivisionError), serve_s3(tmp_path):
         _ = 1 / 0
-    assert running_on(tmp_path) == []
+    assert eventually(lambda: running_on(tmp_path) == [])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
