@@ -141,7 +141,7 @@ def test_the_users_own_settings_do_not_reach_the_server(tmp_path: Path, monkeypa
 
 
 def test_a_binary_that_cannot_run_is_a_clear_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running_on: RunningOn
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running_on: RunningOn, eventually: Eventually
 ) -> None:
     broken = tmp_path / "weed"
     broken.write_text("not a program")
@@ -149,7 +149,7 @@ def test_a_binary_that_cannot_run_is_a_clear_error(
     monkeypatch.setattr(seaweed, "find_binary", lambda: str(broken))
     with pytest.raises(ConfigurationError, match="cannot run here"), serve_s3(tmp_path / "state"):
         pass
-    assert running_on(tmp_path / "state") == []
+    assert eventually(lambda: running_on(tmp_path / "state") == [])
 
 
 def test_a_binary_that_ends_at_once_shows_the_end_of_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
