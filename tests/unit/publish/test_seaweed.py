@@ -67,16 +67,14 @@ def test_data_outlives_the_server_which_leaves_no_process_and_no_socket(
     put(tmp_path, "first")
     assert eventually(lambda: running_on(tmp_path) == [])
     assert set(keeper.SOCKETS.glob("seaweedfs-*.sock")) <= before
+    assert keys(tmp_path) == ["first"]
+
+
+def test_who_comes_while_the_server_stops_joins_it_or_waits_for_another(tmp_path: Path, running_on: RunningOn) -> None:
+    put(tmp_path, "first")
+    assert running_on(tmp_path / "s3"), "its end was waited for"
     put(tmp_path, "second")
     assert keys(tmp_path) == ["first", "second"]
-
-
-def test_who_comes_while_the_server_stops_waits_and_starts_another(tmp_path: Path, running_on: RunningOn) -> None:
-    with serve_s3(tmp_path):
-        first = pid_of("mini", running_on(tmp_path / "s3"))
-    assert running_on(tmp_path / "s3"), "it was waited for"
-    with serve_s3(tmp_path):
-        assert pid_of("mini", running_on(tmp_path / "s3")) != first
 
 
 def test_the_credentials_are_made_once_and_are_for_their_owner_only(tmp_path: Path) -> None:
