@@ -114,10 +114,11 @@ def _is_held(path: Path) -> bool:
 
 def _start(binary: str, folder: Path, log: Path) -> subprocess.Popen[bytes]:
     (folder / keeper.ENDPOINT).unlink(missing_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-I", keeper.__file__, binary, str(folder), str(log)],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+    with log.open("ab") as said:  # not our own stderr: who reads that to its end would wait for the server's
+        return subprocess.Popen(
+            [sys.executable, "-I", keeper.__file__, binary, str(folder), str(log)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
+        )  # fmt: skip
 
 
 def _url(folder: Path, log: Path, process: subprocess.Popen[bytes] | None) -> str:

@@ -106,6 +106,15 @@ def test_an_error_stops_the_server_too(tmp_path: Path, running_on: RunningOn, ev
     assert eventually(lambda: running_on(tmp_path) == [])
 
 
+def test_who_reads_what_a_user_says_to_its_end_does_not_wait_for_the_server(
+    tmp_path: Path, running_on: RunningOn
+) -> None:
+    command = [sys.executable, "-c", USER.replace("sleep(600)", "sleep(0)"), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("stored\n", "")
+    assert running_on(tmp_path / "s3")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_user_that_is_stopped_leaves_its_data_and_no_process(
     tmp_path: Path, running_on: RunningOn, eventually: Eventually, number: signal.Signals
