@@ -31,7 +31,6 @@ from flows.command import (
     show_stages,
 )
 from stages.shared.errors import ConfigurationError
-from stages.shared.params import load_params
 
 if TYPE_CHECKING:
     from flows.estimate import Expected
@@ -177,6 +176,7 @@ def _show_larger(root: Path, questions: int | None, candidates: int | None, as_j
     from flows.estimate import SIMULATED, candidates_of, describe
     from flows.extrapolation import SETS, beyond, extrapolate
     from flows.memory import machine_mib
+    from stages.shared.params import load_params
 
     params = load_params()
     questions = questions or SETS * params.ingest.sizes.test
@@ -201,6 +201,7 @@ def _show_larger(root: Path, questions: int | None, candidates: int | None, as_j
 def _told(expected: dict[str, Expected]) -> str:
     """What a run would come to, in a sentence."""
     from flows.estimate import SIMULATED, describe, total
+    from stages.shared.params import load_params
 
     unknown = [stage for stage, each in expected.items() if None in (each.calls, each.usd, each.seconds)]
     rest = f"; not known of {', '.join(unknown)}, without figures of an earlier run" if unknown else ""
