@@ -24,7 +24,7 @@ from pathlib import Path
 
 READY_WITHIN_S = 20.0
 STOPPED_WITHIN_S = 3.0
-"""It takes 1.1 s, or hangs for ever in one of four times; what it was sent is with the kernel long before."""
+"""It took 1.1 s, or, two times of eight, had not ended after 10. Then it is killed, which data outlive (a test)."""
 TRIES = 3
 LOOPBACK = "127.0.0.1"
 LOG_LIMIT = 4 << 20

@@ -1,7 +1,7 @@
 """The embedded S3 server: SeaweedFS from PyPI, on loopback, its data kept under `.pointsman/s3`.
 
 Processes that use it at the same time share one server. It stops when the last one has left, a second later, and nobody
-waits for that (see `stages.publish.keeper`): who comes meanwhile waits for it, and starts another.
+waits for that (see `stages.publish.keeper`): who comes meanwhile joins it, or waits and starts another.
 """
 
 from __future__ import annotations
