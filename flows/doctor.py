@@ -18,11 +18,11 @@ import psutil
 
 from flows import dvc
 from flows.container import Engine
-from stages.shared.entry import Workspace
 from stages.shared.files import read_text
 from stages.shared.finding import Finding, State, read_findings
 from stages.shared.params import Params, load_params
 from stages.shared.pool.reach import check_pool
+from stages.shared.workspace import Workspace
 
 CODE = Path(__file__).resolve().parents[1]
 ROOMS = ("ingest", "train", "publish")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.shared.entry import Workspace
 from stages.shared.files import read_json, write_json
+from stages.shared.workspace import Workspace
 
 RENEWED = "profile.renewed"
 FILE = "drift.json"

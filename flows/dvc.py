@@ -19,9 +19,9 @@ from configobj import ConfigObj
 from flows.dvc_errors import FULL, ROOM, check_kept, failure, refusal
 from flows.process import environment, lines_of, running
 from flows.reasons import reasons_of
-from stages.shared.entry import Workspace
 from stages.shared.errors import BudgetError, ConfigurationError, PipelineError, TransientError
 from stages.shared.files import read_yaml, write_text
+from stages.shared.workspace import Workspace
 
 Result = Literal["ran", "unchanged", "restored"]
 WORKER = "pointsman"

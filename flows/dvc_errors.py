@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.shared.entry import Workspace
 from stages.shared.errors import (
     BudgetError,
     ConfigurationError,
@@ -19,6 +18,7 @@ from stages.shared.errors import (
     TransientError,
 )
 from stages.shared.files import read_json
+from stages.shared.workspace import Workspace
 
 KINDS = (ConfigurationError, DataError, TransientError, BudgetError, IntegrityError, ConflictError)
 MISSING = re.compile(r"Parameters '(.+)' are missing from 'params.yaml'")

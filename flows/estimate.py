@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from flows.report import read_metrics
-from stages.shared.entry import Workspace
 from stages.shared.files import read_json, read_lines, read_yaml, write_json
 from stages.shared.params import IngestParams, Params, ProfileParams, TrainParams, load_params
 from stages.shared.progress import read_progress
+from stages.shared.workspace import Workspace
 
 PICOS = 10**12
 """In a dollar, as the ledger counts."""

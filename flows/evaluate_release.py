@@ -24,10 +24,10 @@ from flows.reports import keep_reports
 from flows.secrets import lend_secrets
 from flows.stage_task import Place, deadline_in, run_command
 from stages.shared.artifacts import write_manifest
-from stages.shared.entry import REPLIES, RUNS, Workspace
 from stages.shared.errors import ConfigurationError, IntegrityError
 from stages.shared.files import atomic_folder, read_json, read_yaml, write_text
 from stages.shared.params import parse_params
+from stages.shared.workspace import REPLIES, RUNS, Workspace
 
 NAME = "evaluate-release"
 METRICS = Path("metrics") / "evaluate.json"

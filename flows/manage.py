@@ -10,8 +10,8 @@ from typing import Any
 
 from flows import dvc
 from flows.dvc_errors import left_error
-from stages.shared.entry import Workspace
 from stages.shared.errors import PipelineError
+from stages.shared.workspace import Workspace
 
 MODULE = "stages.publish.manage"
 

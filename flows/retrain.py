@@ -26,10 +26,10 @@ from flows.reports import keep_reports, release_told
 from flows.secrets import lend_secrets
 from flows.stage_task import Place, deadline_in, reporter_of_run, run_stages, say_plan
 from flows.work_folder import WorkFolder, find_folder, known_offer, open_folder, sole
-from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, PipelineError
 from stages.shared.files import write_json
 from stages.shared.params import load_params
+from stages.shared.workspace import Workspace
 
 NAME = "retrain"
 DESCRIPTION = """\

@@ -20,11 +20,11 @@ from flows import dvc, experiments
 from flows.dvc_errors import TAIL_LINES
 from flows.evaluations import pooled
 from flows.settings import set_value
-from stages.shared.entry import REPLIES, RUNS, Workspace
 from stages.shared.errors import ConfigurationError, PipelineError
 from stages.shared.files import read_json, read_yaml
 from stages.shared.params import parse_params
 from stages.shared.progress import FOLDER, Snapshot
+from stages.shared.workspace import REPLIES, RUNS, Workspace
 
 METRICS = "metrics/evaluate.json"
 SEED = "train.seed"

@@ -17,11 +17,11 @@ from flows.manage import manage
 from flows.report import markdown
 from flows.retrain import retrain as retrain_flow
 from flows.secrets import lend_secrets
-from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, IntegrityError, PipelineError
 from stages.shared.finding import Finding
 from stages.shared.params import load_params
 from stages.shared.pool.canary import look
+from stages.shared.workspace import Workspace
 
 NAME, RUN_NAME = "watch", "{channel}, {questions} questions a candidate"
 DESCRIPTION = """\

@@ -28,9 +28,10 @@ from flows import dvc
 from flows.base import BRANCHES, Base, offered
 from flows.drift import RENEWED
 from flows.settings import changed, write_settings
-from stages.shared.entry import FRESH, REPLIES, RUNS, Workspace
+from stages.shared.entry import FRESH
 from stages.shared.errors import ConfigurationError, ConflictError
 from stages.shared.files import read_json, read_yaml, write_json
+from stages.shared.workspace import REPLIES, RUNS, Workspace
 
 STORE_HOME = "POINTSMAN_STORE_HOME"
 STATE = "retrain.json"

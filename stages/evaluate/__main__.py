@@ -30,13 +30,14 @@ from stages.evaluate.sealed import test_questions
 from stages.evaluate.sheet import Measured, Roll
 from stages.evaluate.statistics import Resamples
 from stages.shared.artifacts import verify_manifest, write_manifest
-from stages.shared.entry import Workspace, run_stage
+from stages.shared.entry import run_stage
 from stages.shared.episode.roster import read_descriptors
 from stages.shared.files import atomic_folder, sha256, write_json, write_text
 from stages.shared.params import Params
 from stages.shared.pool.candidate import Candidate, Descriptor
 from stages.shared.pool.serving import serve
 from stages.shared.progress import Progress, say
+from stages.shared.workspace import Workspace
 
 
 def main(params: Params, workspace: Workspace) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stages.shared.entry import Workspace
 from stages.shared.questions import Question, iter_questions
+from stages.shared.workspace import Workspace
 
 
 def test_questions(workspace: Workspace) -> Iterator[Question]:

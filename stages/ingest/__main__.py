@@ -7,11 +7,12 @@ from stages.ingest.report import summarise
 from stages.ingest.sources import open_source
 from stages.ingest.splits import draw_splits
 from stages.shared.artifacts import write_manifest
-from stages.shared.entry import Workspace, run_stage
+from stages.shared.entry import run_stage
 from stages.shared.files import atomic_folder, write_json
 from stages.shared.params import Params
 from stages.shared.progress import say
 from stages.shared.questions import write_questions
+from stages.shared.workspace import Workspace
 
 
 def main(params: Params, workspace: Workspace) -> None:

@@ -10,7 +10,7 @@ from stages.profile.measures import describe, summarise
 from stages.profile.plan import Key, make_plan, texts
 from stages.profile.records import Record, make_records, write_records
 from stages.shared.artifacts import verify_manifest, write_manifest
-from stages.shared.entry import Workspace, run_stage
+from stages.shared.entry import run_stage
 from stages.shared.episode.roster import write_descriptors
 from stages.shared.files import atomic_folder, write_json
 from stages.shared.params import Params
@@ -21,6 +21,7 @@ from stages.shared.pool.serving import serve
 from stages.shared.pool.setting import setting
 from stages.shared.progress import Progress, say
 from stages.shared.questions import read_questions
+from stages.shared.workspace import Workspace
 
 
 def main(params: Params, workspace: Workspace) -> None:

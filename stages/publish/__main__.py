@@ -15,11 +15,12 @@ from stages.publish.receipt import STAGE, Receipt, Smoke, write_receipt
 from stages.publish.release import Release, assemble, publish
 from stages.publish.signer import find_signer
 from stages.publish.store import Store
-from stages.shared.entry import Workspace, run_stage
+from stages.shared.entry import run_stage
 from stages.shared.errors import DataError, TransientError
 from stages.shared.params import Params
 from stages.shared.progress import Progress, say
 from stages.shared.questions import Question, read_questions
+from stages.shared.workspace import Workspace
 
 
 def main(params: Params, workspace: Workspace) -> None:

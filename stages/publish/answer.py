@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Protocol
 from stages.publish.calling import books, calling
 from stages.publish.release import DESCRIPTORS, PARAMS, POLICY
 from stages.shared.engines import Engine, Generator, on_this_cpu
-from stages.shared.entry import Workspace
 from stages.shared.episode.driver import run_episode
 from stages.shared.episode.prompt import chat_ids, render_prompt
 from stages.shared.episode.protocol import neutralise
@@ -25,6 +24,7 @@ from stages.shared.params import Params, parse_params
 from stages.shared.pool.candidate import Candidate, Pool, Reply
 from stages.shared.pool.ledger import Place
 from stages.shared.pool.serving import serve
+from stages.shared.workspace import Workspace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -14,11 +14,12 @@ from stages.publish.fetch import fetch_release, verify_release
 from stages.publish.manifest import DIGEST
 from stages.publish.promotion import find, open_desk
 from stages.publish.receipt import read_receipt
-from stages.shared.entry import Workspace, run_stage
+from stages.shared.entry import run_stage
 from stages.shared.episode.protocol import CallRequest, Invalid, neutralise, parse_turn
 from stages.shared.episode.types import Episode
 from stages.shared.params import EvaluateParams, Params
 from stages.shared.pool.candidate import Candidate, Reply
+from stages.shared.workspace import Workspace
 
 if TYPE_CHECKING:
     from rich.console import Console

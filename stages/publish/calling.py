@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 
-from stages.shared.entry import Workspace
 from stages.shared.episode.types import Roster
 from stages.shared.params import Budget, Params
 from stages.shared.pool.candidate import Candidate
@@ -15,6 +14,7 @@ from stages.shared.pool.client import HttpPool
 from stages.shared.pool.fallback import open_pool, within_reach
 from stages.shared.pool.ledger import FOLDER, Place, open_ledger
 from stages.shared.pool.setting import setting
+from stages.shared.workspace import Workspace
 
 
 def books(params: Params, workspace: Workspace, stage: Literal["ask", "serve"]) -> Place:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from stages.publish.endpoint import open_store
 from stages.publish.seaweed import find_binary
-from stages.shared.entry import Workspace
 from stages.shared.errors import PipelineError
 from stages.shared.finding import Finding, run_check
 from stages.shared.params import Params
+from stages.shared.workspace import Workspace
 
 
 def store(params: Params) -> Sequence[Finding]:

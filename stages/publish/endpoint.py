@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -26,14 +26,17 @@ SPARE = 256 << 20
 
 
 @contextmanager
-def open_store(params: PublishParams, state: Path, room: int = 0, *, writing: bool = False) -> Iterator[Store]:
+def open_store(
+    params: PublishParams, state: Path, room: int = 0, *, writing: bool = False, ahead: Sequence[str] = ()
+) -> Iterator[Store]:
     """The configured store, checked; the embedded server runs while the block does.
 
-    `room` is how many bytes are to be stored; `writing` also tries what writers rest on. Raises ConfigurationError for
+    `room` is how many bytes are to be stored; `writing` also tries what writers rest on; `ahead` names modules that the
+    caller wants next, to be loaded while the embedded server starts. Raises ConfigurationError for
     missing or refused keys, a missing bucket, a wrong endpoint or a place without conditional writes, TransientError
     when the endpoint does not answer, BudgetError when the disk is too full.
     """
-    with _store(params, _home(state), room) as store:
+    with _store(params, _home(state), room, ahead) as store:
         if writing:
             store.probe()
         yield store
@@ -47,7 +50,7 @@ def store_name(params: PublishParams, state: Path) -> str:
 
 
 @contextmanager
-def _store(params: PublishParams, state: Path, room: int) -> Iterator[Store]:
+def _store(params: PublishParams, state: Path, room: int, ahead: Sequence[str]) -> Iterator[Store]:
     if params.folder is not None:
         _check_disk(state, room)
         yield FolderStore(_folder(params.folder, state))
@@ -62,14 +65,22 @@ def _store(params: PublishParams, state: Path, room: int) -> Iterator[Store]:
     from stages.publish.seaweed import serve_s3
 
     _check_disk(state, room)
-    Thread(target=import_module, args=("stages.publish.s3",), daemon=True).start()  # while the server starts
+    loading = Thread(target=_load, args=(ahead,), daemon=True)
+    loading.start()
     with serve_s3(state) as server:
+        loading.join()
         from stages.publish.s3 import S3Store
 
         store = S3Store(_location(params, server.url), server.keys)
         store.ensure_bucket()
         store.check()
         yield store
+
+
+def _load(modules: Sequence[str]) -> None:
+    import_module("stages.publish.s3").warm()
+    for name in modules:
+        import_module(name)
 
 
 def keys_from_environment(params: PublishParams) -> Keys:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from stages.publish.channels import (
     Change,
@@ -38,9 +39,9 @@ from stages.publish.memory import Memory
 from stages.publish.smoke import smoke_checks
 from stages.publish.store import Store
 from stages.publish.trust import load_trusted
-from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, ConflictError, DataError, IntegrityError
 from stages.shared.params import Params
+from stages.shared.workspace import Workspace
 
 ACTOR_ENV = "POINTSMAN_ACTOR"
 EVALUATION = "metrics/evaluate.json"
@@ -53,6 +54,11 @@ class Desk:
     store: Store
     memory: Memory
     root: Path
+
+    @classmethod
+    def at(cls, store: Store, params: Params, workspace: Workspace) -> Self:
+        """The desk of a checkout, at the store that its parameters name."""
+        return cls(store, Memory(workspace.state, store_name(params.publish, workspace.state)), workspace.root)
 
     def policies(self) -> Policies:
         """What every channel asks of a release. Raises ConfigurationError for a file that cannot be meant."""
@@ -89,11 +95,10 @@ class Examination:
 
 
 @contextmanager
-def open_desk(params: Params, workspace: Workspace, *, writing: bool = False) -> Iterator[Desk]:
+def open_desk(params: Params, workspace: Workspace) -> Iterator[Desk]:
     """A desk at the configured store. Raises as `open_store` does."""
-    memory = Memory(workspace.state, store_name(params.publish, workspace.state))
-    with open_store(params.publish, workspace.state, writing=writing) as store:
-        yield Desk(store, memory, workspace.root)
+    with open_store(params.publish, workspace.state) as store:
+        yield Desk.at(store, params, workspace)
 
 
 def find(desk: Desk, name: str) -> Found:

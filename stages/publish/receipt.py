@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stages.shared.artifacts import write_manifest
-from stages.shared.entry import Workspace
 from stages.shared.errors import IntegrityError
 from stages.shared.files import atomic_folder, read_json, write_json
+from stages.shared.workspace import Workspace
 
 STAGE, FILE, SCHEMA = "publish", "release.json", "pointsman/receipt/1"
 

@@ -21,12 +21,12 @@ from stages.publish.store import Store
 from stages.publish.weights import count_parameters
 from stages.publish.window import side_by_side
 from stages.shared.artifacts import verify_manifest
-from stages.shared.entry import Workspace
 from stages.shared.episode.prompt import render_prompt
 from stages.shared.episode.roster import make_roster, read_descriptors
 from stages.shared.errors import DataError, IntegrityError
 from stages.shared.files import read_bytes, sha256
 from stages.shared.params import Params
+from stages.shared.workspace import Workspace
 
 POLICY, DESCRIPTORS, PARAMS, PROMPT, CARD = "policy", "descriptors.json", "params.json", "prompt.txt", "README.md"
 PROVENANCE, SBOM = "provenance.json", "sbom.cdx.json"

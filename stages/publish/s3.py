@@ -335,8 +335,13 @@ def _client(location: Location, keys: Keys, attempts: int, silence_s: float, **o
 
 @cache
 def _session() -> Any:
-    """One for all clients: it reads the description of S3, which takes longer than all else."""
+    """One for all clients: what it has read of S3's description serves them all."""
     return boto3.session.Session()
+
+
+def warm() -> None:
+    """Make a client that nobody uses: the first one of a process reads the description of S3."""
+    _session().client("s3", region_name="us-east-1", aws_access_key_id="none", aws_secret_access_key="none")
 
 
 def _is_loopback(endpoint: str) -> bool:

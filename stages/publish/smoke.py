@@ -10,8 +10,8 @@ from stages.publish.evidence import Check
 from stages.publish.fetch import fetch_release, holds
 from stages.publish.gates import SmokeQuestion
 from stages.publish.store import Store
-from stages.shared.entry import Workspace
 from stages.shared.errors import BudgetError, ConfigurationError, TransientError
+from stages.shared.workspace import Workspace
 
 if TYPE_CHECKING:
     from stages.shared.episode.types import Episode

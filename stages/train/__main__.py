@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stages.shared.artifacts import write_manifest
-from stages.shared.entry import Workspace, run_stage
+from stages.shared.entry import run_stage
 from stages.shared.files import atomic_folder, write_json
 from stages.shared.params import Params
 from stages.shared.progress import say
+from stages.shared.workspace import Workspace
 
 SCHEMA = "pointsman/train/1"
 

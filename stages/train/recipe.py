@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.shared.artifacts import verify_manifest
-from stages.shared.entry import Workspace
 from stages.shared.files import write_json
 from stages.shared.params import Params
+from stages.shared.workspace import Workspace
 from stages.train.run_folder import run_folder
 
 SHARED = ("stages/shared/episode", "stages/shared/sandbox/lexicon.py", "stages/shared/scoring.py")

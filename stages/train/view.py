@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, PipelineError
+from stages.shared.workspace import Workspace
 from stages.train.ppo.stage import DONE
 from stages.train.ppo.tenure import is_alive
 from stages.train.ppo.view import Run, picture

@@ -40,13 +40,13 @@ sys.path.insert(0, str(ROOT))
 
 from stages.evaluate.tables.contest import hold  # noqa: E402
 from stages.evaluate.tables.table import RecordTable, Rows  # noqa: E402
-from stages.shared.entry import Workspace  # noqa: E402
 from stages.shared.files import write_json  # noqa: E402
 from stages.shared.params import EvaluateParams, load_params  # noqa: E402
 from stages.shared.params.evaluate import Method  # noqa: E402
 from stages.shared.questions import iter_questions  # noqa: E402
 from stages.shared.sandbox.experts import respond  # noqa: E402
 from stages.shared.sandbox.world import World  # noqa: E402
+from stages.shared.workspace import Workspace  # noqa: E402
 
 if TYPE_CHECKING:
     from stages.evaluate.player import Player

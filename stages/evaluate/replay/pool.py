@@ -16,13 +16,14 @@ from typing import Protocol
 from stages.evaluate.replay.address import address, fingerprints
 from stages.evaluate.replay.record import Record, Recorded, open_record
 from stages.evaluate.replies import RememberingPool
-from stages.shared.entry import Workspace, fresh_since
+from stages.shared.entry import fresh_since
 from stages.shared.params import Params
 from stages.shared.pool.candidate import Candidate, Pool, Reply
 from stages.shared.pool.client import HttpPool
 from stages.shared.pool.ledger import FOLDER, Place, finish_ledger, open_ledger
 from stages.shared.pool.setting import setting
 from stages.shared.progress import say
+from stages.shared.workspace import Workspace
 
 UNRECORDED = 1 << 16
 """Answers that the ledger has to find again, at most: those that a power cut kept out of the record."""

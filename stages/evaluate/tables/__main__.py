@@ -13,10 +13,11 @@ from stages.evaluate.routers.catalogue import FITS, LOOK, SLOW
 from stages.evaluate.routers.encoder import Kept, minilm
 from stages.evaluate.tables.contest import Standing, hold
 from stages.evaluate.tables.read import read_records_folder
-from stages.shared.entry import INTERRUPTED, Workspace
+from stages.shared.entry import INTERRUPTED
 from stages.shared.errors import ConfigurationError, PipelineError
 from stages.shared.params import EvaluateParams
 from stages.shared.params.evaluate import Method, known_method
+from stages.shared.workspace import Workspace
 
 HEADINGS = ("method", "accuracy", "interval", "cost", "AIQ", "APGR", "CPT", "entropy", "fit s", "decide ms")
 

@@ -28,7 +28,7 @@ from stages.evaluate.unseen.shots import Shots, draw_shots
 from stages.evaluate.unseen.text import markdown
 from stages.evaluate.unseen.trial import Played, Trial, play_case, score_cases
 from stages.shared.artifacts import verify_manifest
-from stages.shared.entry import INTERRUPTED, Workspace
+from stages.shared.entry import INTERRUPTED
 from stages.shared.episode.roster import read_descriptors
 from stages.shared.errors import PipelineError
 from stages.shared.params import Params, load_params
@@ -36,6 +36,7 @@ from stages.shared.pool.candidate import Candidate, Descriptor
 from stages.shared.pool.serving import serve
 from stages.shared.progress import Progress
 from stages.shared.questions import Question
+from stages.shared.workspace import Workspace
 
 
 def main(argv: Sequence[str] | None = None) -> int:

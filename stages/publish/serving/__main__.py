@@ -10,8 +10,9 @@ import os
 from collections.abc import Sequence
 
 from stages.publish.serving.options import parse_options
-from stages.shared.entry import Workspace, run_stage
+from stages.shared.entry import run_stage
 from stages.shared.params import Params
+from stages.shared.workspace import Workspace
 
 
 def main(argv: Sequence[str] | None = None) -> int:

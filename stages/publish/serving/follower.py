@@ -16,8 +16,8 @@ from stages.publish.serving.options import Options
 from stages.publish.serving.refusal import Refusal
 from stages.publish.serving.served import Served, load
 from stages.shared.engines import Engine, on_this_cpu
-from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, PipelineError
+from stages.shared.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
 LONGEST_PAUSE_S = 60.0

@@ -12,8 +12,8 @@ from stages.publish.answer import Answerer, load_release, release_params
 from stages.publish.calling import books
 from stages.publish.channels import Event
 from stages.shared.engines import Engine
-from stages.shared.entry import Workspace
 from stages.shared.pool.serving import serve
+from stages.shared.workspace import Workspace
 
 Value = TypeVar("Value")
 MILLION = 1_000_000

@@ -21,9 +21,9 @@ from stages.publish.serving.options import Options
 from stages.publish.serving.places import Places
 from stages.publish.serving.rate import Rate
 from stages.publish.serving.served import Served
-from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError
 from stages.shared.progress import say
+from stages.shared.workspace import Workspace
 
 SYNTHETIC = ", synthetic: invented questions, simulated experts"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, DataError
 from stages.shared.finding import Finding
 from stages.shared.params import Params
@@ -22,6 +21,7 @@ from stages.shared.pool.serving import serve
 from stages.shared.pool.setting import setting
 from stages.shared.pool.wire import Wire
 from stages.shared.scoring import normalise
+from stages.shared.workspace import Workspace
 
 PRICE_TOLERANCE = 0.01
 LIST_PATIENCE_S = 20.0

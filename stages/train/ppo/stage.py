@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.shared.entry import Workspace
 from stages.shared.errors import IntegrityError
 from stages.shared.files import write_json
 from stages.shared.params import Params
@@ -21,6 +20,7 @@ from stages.shared.pool.setting import setting
 from stages.shared.progress import say
 from stages.shared.questions import Question
 from stages.shared.sandbox.lexicon import TRAINING_NAMES
+from stages.shared.workspace import Workspace
 from stages.train.ppo.checkpoint import best_step
 from stages.train.ppo.config import check_batches
 from stages.train.ppo.data import check_lengths, training_order, write_rows

@@ -19,11 +19,12 @@ from aiohttp import web
 from stages.evaluate.replay.address import address, fingerprints
 from stages.evaluate.replay.pool import RecordedPool, replaying
 from stages.evaluate.replay.record import Record, open_record
-from stages.shared.entry import FRESH, Workspace
+from stages.shared.entry import FRESH
 from stages.shared.errors import ConfigurationError, IntegrityError, TransientError
 from stages.shared.params import ApiCandidate, ApiPool, Params
 from stages.shared.pool.candidate import Candidate, Outcome, Reply
 from stages.shared.pool.serving import api_candidates, sandbox_candidates
+from stages.shared.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[3]
 WRITER = """

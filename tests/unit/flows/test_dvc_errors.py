@@ -11,8 +11,8 @@ import pytest
 
 from flows.disk import full_disk_told
 from flows.dvc_errors import check_kept, failure, refusal
-from stages.shared.entry import Workspace
 from stages.shared.errors import BudgetError, ConfigurationError, ConflictError, PipelineError, TransientError
+from stages.shared.workspace import Workspace
 
 LOST = "ERROR: failed to transfer '6bde2a' - [Errno 28] No space left on device: '{place}/y' -> '{place}/.BQ.tmp'"
 

@@ -15,8 +15,8 @@ import yaml
 from flows import dvc
 from flows.base import find_base
 from flows.work_folder import STORE_HOME, WorkFolder, find_folder, known_offer, lend, open_folder, sole
-from stages.shared.entry import RUNS
 from stages.shared.errors import ConfigurationError, ConflictError
+from stages.shared.workspace import RUNS
 from tests.faults.secrecy import holders, nobody_shows
 
 ROOT = Path(__file__).resolve().parents[3]

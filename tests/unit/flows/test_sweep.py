@@ -18,8 +18,8 @@ from flows import dvc, experiments
 from flows.dvc import environment
 from flows.frontier import marks, write_frontier
 from flows.sweep import Point, label, plan_sweep, run_sweep
-from stages.shared.entry import RUNS
 from stages.shared.errors import ConfigurationError, ConflictError, IntegrityError
+from stages.shared.workspace import RUNS
 
 ROOT = Path(__file__).resolve().parents[3]
 TRAIN = """

@@ -14,9 +14,9 @@ import yaml
 
 from stages.ingest.__main__ import main
 from stages.shared.artifacts import verify_manifest
-from stages.shared.entry import Workspace
 from stages.shared.params import parse_params
 from stages.shared.questions import SCHEMA, read_questions
+from stages.shared.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -18,7 +18,6 @@ import yaml
 from stages.profile.__main__ import main
 from stages.profile.records import SCHEMA
 from stages.shared.artifacts import verify_manifest, write_manifest
-from stages.shared.entry import Workspace
 from stages.shared.episode.roster import read_descriptors
 from stages.shared.errors import ConflictError, IntegrityError, TransientError
 from stages.shared.params import Params, WorldParams
@@ -27,6 +26,7 @@ from stages.shared.pool.setting import setting
 from stages.shared.questions import Question, SubQuestion, write_questions
 from stages.shared.sandbox.language import draw_wording, phrase, phrase_parts
 from stages.shared.sandbox.world import Ask, World
+from stages.shared.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -30,13 +30,13 @@ from stages.publish.s3 import S3Store
 from stages.publish.seaweed import Server, find_binary, serve_s3
 from stages.publish.store import Hashed, Store, Stored, Versioned
 from stages.shared.artifacts import write_manifest
-from stages.shared.entry import Workspace
 from stages.shared.episode.roster import write_descriptors
 from stages.shared.errors import ConfigurationError
 from stages.shared.params import Params, PublishParams, load_params
 from stages.shared.pool.candidate import Descriptor, TopicSkill
 from stages.shared.questions import write_questions
 from stages.shared.sandbox.world import World
+from stages.shared.workspace import Workspace
 from stages.train.tiny.tokenizer import build_tokenizer
 
 ROOT = Path(__file__).resolve().parents[3]

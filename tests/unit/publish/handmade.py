@@ -16,10 +16,10 @@ from stages.publish.manifest import FileEntry, Manifest, canonical_json
 from stages.publish.memory import Memory
 from stages.publish.promotion import EVALUATION, Desk
 from stages.publish.release import DESCRIPTORS, PARAMS, POLICY, Content, Release, recorded
-from stages.shared.entry import Workspace
 from stages.shared.episode.roster import write_descriptors
 from stages.shared.params import Params
 from stages.shared.pool.candidate import Descriptor, TopicSkill
+from stages.shared.workspace import Workspace
 
 
 def handmade(policy: Path, params: Params, names: Sequence[str], em: float) -> Release:

@@ -16,13 +16,13 @@ from stages.publish.ask import Screen
 from stages.publish.calling import books, calling
 from stages.publish.serving.metrics import Metrics
 from stages.publish.serving.unfolding import reply_step
-from stages.shared.entry import Workspace
 from stages.shared.episode.roster import make_roster
 from stages.shared.errors import BudgetError
 from stages.shared.params import Params, parse_params
 from stages.shared.pool.candidate import Candidate, Descriptor, Outcome, Reply
 from stages.shared.pool.ledger import FOLDER
 from stages.shared.pool.serving import api_candidates
+from stages.shared.workspace import Workspace
 from tests.faults.weather import serving
 
 ROSTER = make_roster([Descriptor("Arlix", 1.0, 0.1)])

@@ -16,9 +16,9 @@ from stages.publish.manifest import FileEntry, Manifest
 from stages.publish.release import Release, assemble, publish
 from stages.publish.s3 import S3Store
 from stages.publish.seaweed import Server
-from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, IntegrityError
 from stages.shared.params import Params
+from stages.shared.workspace import Workspace
 
 FILE = "metrics/train.json"
 

@@ -21,8 +21,8 @@ from stages.publish.manage import main
 from stages.publish.manifest import Manifest
 from stages.publish.release import assemble, publish
 from stages.publish.signature import load_private_key, load_public_key
-from stages.shared.entry import Workspace
 from stages.shared.params import Params, PublishParams
+from stages.shared.workspace import Workspace
 
 COMMIT = "1" * 40 + "+"
 ROOT = Path(__file__).resolve().parents[3]

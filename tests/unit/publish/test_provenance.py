@@ -11,10 +11,10 @@ from stages.publish.provenance import render_provenance
 from stages.publish.release import Release, assemble
 from stages.publish.sbom import installed, render_sbom
 from stages.shared.artifacts import write_manifest
-from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError
 from stages.shared.files import sha256
 from stages.shared.params import Params
+from stages.shared.workspace import Workspace
 
 IMAGE = "2" * 64
 

@@ -16,9 +16,9 @@ from stages.publish.keys import blob_key, manifest_key
 from stages.publish.release import Release, assemble, policy_files, publish
 from stages.publish.store import Hashed, Store
 from stages.shared.artifacts import write_manifest
-from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, DataError, IntegrityError
 from stages.shared.params import Params, PublishParams
+from stages.shared.workspace import Workspace
 
 
 @pytest.fixture

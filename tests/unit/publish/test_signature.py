@@ -23,9 +23,9 @@ from stages.publish.signature import (
     make_keys,
     sign,
 )
-from stages.shared.entry import Workspace
 from stages.shared.errors import ConfigurationError, IntegrityError
 from stages.shared.params import Params
+from stages.shared.workspace import Workspace
 
 MANIFEST = Manifest(synthetic=True, files={"a/b.json": FileEntry(sha256="1" * 64, bytes=1)})
 

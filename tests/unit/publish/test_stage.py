@@ -15,11 +15,11 @@ from stages.publish import __main__ as stage
 from stages.publish.ask import main as ask
 from stages.publish.manage import main as manage
 from stages.shared import batching
-from stages.shared.entry import Workspace
 from stages.shared.errors import DataError
 from stages.shared.params import Params
 from stages.shared.questions import Question, write_questions
 from stages.shared.sandbox.world import World
+from stages.shared.workspace import Workspace
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from stages.shared.entry import INTERRUPTED, Workspace, run_stage
+from stages.shared.entry import INTERRUPTED, run_stage
 from stages.shared.errors import ConfigurationError, DataError, TransientError
 from stages.shared.params import Params
+from stages.shared.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[3]
 PARAMS = str(ROOT / "infra" / "profiles" / "smoke.yaml")

@@ -34,11 +34,11 @@ from stages.publish.serving.server import Listener, _socket, build, run
 from stages.publish.signature import load_private_key, make_keys
 from stages.shared import batching
 from stages.shared.artifacts import write_manifest
-from stages.shared.entry import Workspace
 from stages.shared.episode.roster import write_descriptors
 from stages.shared.params import EpisodeParams, Params, PoolLimits
 from stages.shared.params.pool import ApiCandidate, ApiPool
 from stages.shared.pool.candidate import Descriptor, TopicSkill
+from stages.shared.workspace import Workspace
 
 CHANNEL = "production"
 SCRIPTED = Path(__file__).parents[1] / "scripted.py"

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from stages.shared.entry import Workspace
 from stages.shared.errors import DataError
 from stages.shared.params import Params, parse_params
 from stages.shared.pool.canary import Reading, choose, look
 from stages.shared.pool.instruction import sub_question
+from stages.shared.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[4]
 QUESTIONS = [f"question {index}?" for index in range(6)]

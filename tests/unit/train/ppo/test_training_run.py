@@ -19,11 +19,11 @@ import psutil
 import pytest
 
 from stages.shared.artifacts import verify_manifest
-from stages.shared.entry import Workspace
 from stages.shared.params import Params, TinyPolicy, parse_params
 from stages.shared.policy import load_policy
 from stages.shared.pool.candidate import Descriptor
 from stages.shared.questions import Question
+from stages.shared.workspace import Workspace
 from stages.train.__main__ import write_artifacts, write_metrics
 from stages.train.ppo.checkpoint import export, merged
 from stages.train.ppo.curves import write_curves
