@@ -39,6 +39,11 @@ def test_help_answers_quickly_because_it_loads_nothing_heavy() -> None:
     assert time.process_time() - start < 1
 
 
+def test_what_moves_a_channel_loads_no_parameters_here_for_the_process_that_moves_it_does() -> None:
+    code = "import flows.cli, flows.dvc, flows.journal, sys; raise SystemExit('pydantic' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_parameters_load_without_torch() -> None:
     code = "import stages.shared.params, sys; raise SystemExit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

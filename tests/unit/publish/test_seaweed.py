@@ -60,6 +60,18 @@ def pid_of(program: str, found: list[int]) -> int:
     return pid
 
 
+def test_what_a_caller_wants_next_is_loaded_while_the_server_starts(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from stages.publish.endpoint import open_store;"
+        "from stages.shared.params import PublishParams; next_ = 'stages.publish.commands'\n"
+        "with open_store(PublishParams(), Path(sys.argv[1]), ahead=[next_]): print(next_ in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True\n"
+
+
 def test_data_outlives_the_server_which_leaves_no_process_and_no_socket(
     tmp_path: Path, running_on: RunningOn, eventually: Eventually
 ) -> None:
