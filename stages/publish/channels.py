@@ -16,7 +16,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from stages.publish.evidence import Check
+from stages.publish.evidence import Check, Text
 from stages.publish.manifest import Digest, canonical_json
 from stages.publish.store import Store
 from stages.shared.errors import ConfigurationError, ConflictError, IntegrityError
@@ -47,9 +47,9 @@ class Event(BaseModel):
     """The release that it served before."""
     parent: Digest | None
     """SHA-256 of the event before this one, as it is stored."""
-    actor: str
-    reason: str
-    override: str | None
+    actor: Text
+    reason: Text
+    override: Text | None
     """Why the release was promoted though it fails a gate."""
     evidence: tuple[Check, ...]
     time: str
@@ -150,6 +150,13 @@ def move(store: Store, position: Position, change: Change) -> Event:
         _refuse_unless_ours(store, event)
     _record(store, event)
     return event
+
+
+def follows(store: Store, event: Event, sequence: int, parent: str) -> bool:
+    """Whether a channel's newest event comes after the one of that sequence and hash, in one history."""
+    if event.sequence == sequence + 1:
+        return event.parent == parent
+    return _read_event(store, event.channel, sequence).hash == parent
 
 
 def read_history(store: Store, channel: str) -> list[Event]:

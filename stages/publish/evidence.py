@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+
+def _spelled(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+Text = Annotated[str, AfterValidator(_spelled)]
+"""What cannot be written in UTF-8 is a `?`: such halves of characters come from terminals with another encoding and
+from JSON, and a pointer with one in it could be written and never be read again."""
 
 
 class Check(BaseModel):
@@ -10,9 +21,9 @@ class Check(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    gate: str
+    gate: Text
     """In words, as in `router em on average`."""
-    wanted: str
+    wanted: Text
     """As in `at least 0.7`."""
-    found: str
+    found: Text
     passed: bool

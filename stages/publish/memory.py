@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stages.publish.channels import Event, Position, read_position
+from stages.publish.channels import Event, Position, follows, read_position
 from stages.publish.store import Store
 from stages.shared.errors import IntegrityError
 from stages.shared.files import read_json, write_json
@@ -38,13 +38,15 @@ class Memory:
             fcntl.flock(lock, fcntl.LOCK_EX)
             position = read_position(store, channel)
             known = self._read()
-            if (fault := _fault(known.get(channel), position.event)) is not None:
+            if (fault := _fault(store, known.get(channel), position.event)) is not None:
                 raise IntegrityError(
                     f"{store.place}: {channel} {fault}; somebody took it back behind Pointsman's back. Do not use it. "
                     f"Where the store was made anew on purpose, remove {self._path}"
                 )
             if position.event is not None:
-                self._write({**known, channel: Seen(sequence=position.event.sequence, hash=position.event.hash)})
+                seen = Seen(sequence=position.event.sequence, hash=position.event.hash)
+                if seen != known.get(channel):
+                    self._write({**known, channel: seen})
         return position
 
     def channels(self) -> list[str]:
@@ -67,7 +69,7 @@ class Memory:
         write_json(self._path, {"store": self._store_name, "channels": channels})
 
 
-def _fault(seen: Seen | None, event: Event | None) -> str | None:
+def _fault(store: Store, seen: Seen | None, event: Event | None) -> str | None:
     if seen is None:
         return None
     if event is None:
@@ -76,4 +78,9 @@ def _fault(seen: Seen | None, event: Event | None) -> str | None:
         return f"is at number {event.sequence}, and was at {seen.sequence} before"
     if event.sequence == seen.sequence and event.hash != seen.hash:
         return f"has another event of number {event.sequence} than was seen before"
+    try:
+        if event.sequence > seen.sequence and not follows(store, event, seen.sequence, seen.hash):
+            return f"came to number {event.sequence} by another history than was seen up to number {seen.sequence}"
+    except IntegrityError:
+        return f"has lost its event of number {seen.sequence}, which was seen before"
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from stages.publish.channels import (
     Change,
     Event,
+    Position,
     before_current,
     check_name,
     event_key,
@@ -214,6 +216,46 @@ def test_another_history_of_the_same_length_is_refused(tmp_path: Path) -> None:
     memory.observe(ours, "production")
     with pytest.raises(IntegrityError, match="another event of number 1"):
         memory.observe(theirs, "production")
+
+
+@pytest.mark.parametrize("moves", [2, 3])
+def test_another_history_that_went_on_is_refused_too(tmp_path: Path, moves: int) -> None:
+    """A store put back from a backup forgets moves that were acknowledged, and soon has as many as before."""
+    memory = Memory(tmp_path, "here")
+    store, backup = FolderStore(tmp_path / "store"), FolderStore(tmp_path / "backup")
+    promote(store, A)
+    shutil.copytree(tmp_path / "store", tmp_path / "backup")
+    promote(store, B)
+    memory.observe(store, "production")
+    for _ in range(moves):
+        promote(backup, C)
+    with pytest.raises(IntegrityError, match=f"came to number {moves + 1} by another history"):
+        memory.observe(backup, "production")
+    for _ in range(moves):
+        promote(store, C)
+    assert memory.observe(store, "production").event == read_position(store, "production").event
+
+
+def test_whoever_removes_the_event_that_was_seen_hides_no_other_history(
+    folder_store: FolderStore, tmp_path: Path
+) -> None:
+    memory = Memory(tmp_path, "here")
+    promote(folder_store, A)
+    memory.observe(folder_store, "production")
+    for digest in (B, C):
+        promote(folder_store, digest)
+    folder_store.remove(event_key("production", 1))
+    with pytest.raises(IntegrityError, match=r"has lost its event of number 1.*remove .*\.json"):
+        memory.observe(folder_store, "production")
+
+
+def test_what_no_encoding_spells_is_kept_as_a_question_mark(folder_store: FolderStore) -> None:
+    """A letter from a terminal that does not speak UTF-8 must not make a pointer that nobody can read."""
+    half = b"caf\xe9".decode("utf-8", "surrogateescape")
+    check = Check(gate=half, wanted=half, found=half, passed=True)
+    moved = move(folder_store, Position("production", None, None), Change("promotion", A, half, half, half, (check,)))
+    assert (moved.actor, moved.reason, moved.override, moved.evidence[0].found) == ("caf?",) * 4
+    assert read_history(folder_store, "production") == [moved]
 
 
 def test_watchers_and_movers_at_once_raise_no_false_alarm(folder_store: FolderStore, tmp_path: Path) -> None:
