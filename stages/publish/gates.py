@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from stages.publish.channels import is_channel_name
 from stages.publish.evidence import Check
 from stages.publish.trust import Identity, Signatory
 from stages.shared.errors import ConfigurationError
@@ -103,6 +104,14 @@ class Policies(_Closed):
     other: Policy
     """For every channel that is not named."""
 
+    @field_validator("channels")
+    @classmethod
+    def _nameable(cls, channels: dict[str, Policy]) -> dict[str, Policy]:
+        """A policy under a name that no channel has would bind nobody, and be missed by nobody."""
+        if wrong := [name for name in channels if not is_channel_name(name)]:
+            raise ValueError(f"no channel can be called {wrong[0]!r}: in lower case, as in `production`")
+        return channels
+
     def of(self, channel: str) -> Policy:
         """The policy of a channel."""
         return self.channels.get(channel, self.other)
@@ -142,6 +151,8 @@ def _check(gate: Gate, release: Metrics, served: Metrics | None) -> Check:
         return Check(gate=str(gate), wanted=gate.bounds, found=NOTHING_SERVED, passed=True)
     if gate.pool == "unseen" and _holds_none_back(release):
         return Check(gate=str(gate), wanted=gate.bounds, found=NONE_UNSEEN, passed=True)
+    if gate.against == SERVED and (fault := _incomparable(gate, release, served)):
+        return Check(gate=str(gate), wanted=gate.bounds, found=fault, passed=False)
     value = _number(release, gate, gate.method)
     if isinstance(value, float) and gate.against is not None:
         other = _number(release, gate, gate.against) if gate.against != SERVED else _number(served, gate, gate.method)
@@ -160,28 +171,49 @@ def _check(gate: Gate, release: Metrics, served: Metrics | None) -> Check:
 
 
 def _holds_none_back(metrics: Metrics) -> bool:
-    router = metrics.get("router") or {}
+    router = _table(metrics, "router")
     return "unseen" in router and router["unseen"] is None
+
+
+def _incomparable(gate: Gate, release: Metrics, served: Metrics | None) -> str | None:
+    """Why the numbers of two releases say nothing about each other; None where they may, or one has none."""
+    worlds = [_table(metrics, "router").get("synthetic") for metrics in (release, served)]
+    if None not in worlds and worlds[0] != worlds[1]:
+        ours, theirs = ("synthetic" if synthetic else "real" for synthetic in worlds)
+        return f"measured on {ours} questions, and what is served on {theirs} ones"
+    sets = [sorted({*_table(_methods(gate, each), gate.method)} - {AVERAGE}) for each in (release, served)]
+    if gate.set == AVERAGE and all(sets) and sets[0] != sets[1]:
+        ours, theirs = (", ".join(each) for each in sets)
+        return f"the average of {ours}, and of what is served that of {theirs}"
+    return None
 
 
 def _number(metrics: Metrics | None, gate: Gate, method: str) -> float | str:
     """The number, or why there is none."""
-    recorded: Any = metrics or {}
-    if gate.pool == "unseen":
-        recorded = (recorded.get("router") or {}).get("unseen") or {}
-    methods: Mapping[str, Any] = recorded.get("methods") or {}
+    methods = _methods(gate, metrics)
     if method not in methods:
         return f"no {method} was measured{_hint(method, methods)}"
-    value = (methods[method].get(gate.set) or {}).get(gate.metric)
+    value = _table(methods, method, gate.set).get(gate.metric)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return f"{method} has no {gate.metric} on {gate.set}"
     return float(value)
 
 
+def _methods(gate: Gate, metrics: Metrics | None) -> Metrics:
+    return _table(metrics, "router", "unseen", "methods") if gate.pool == "unseen" else _table(metrics, "methods")
+
+
+def _table(found: Any, *names: str) -> Metrics:
+    """What is recorded under these names, one within the other; nothing where no table is."""
+    for name in names:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
 def _chance(metrics: Metrics, against: str) -> float | str:
     """How likely so large a difference is by chance, or why it is not known."""
-    tests: Mapping[str, Any] = (metrics.get("router") or {}).get("versus") or {}
-    p = (tests.get(against) or {}).get("p_holm")
+    tests = _table(metrics, "router", "versus")
+    p = _table(tests, against).get("p_holm")
     if isinstance(p, bool) or not isinstance(p, (int, float)):
         return f"the router was not tested against {against}{_hint(against, tests)}"
     return float(p)

@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from stages.shared.errors import ConfigurationError, DataError
 
@@ -75,9 +76,22 @@ def read_yaml(path: Path) -> Any:
     """What somebody wrote by hand. Raises ConfigurationError for what is no YAML, else as `read_bytes`."""
     content = read_bytes(path, WRITTEN_BY_HAND)
     try:
-        return yaml.safe_load(content.decode("utf-8"))
+        return yaml.load(content.decode("utf-8"), _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"{path} is not readable YAML: {error}; correct it") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands in one mapping twice, of which YAML's own would take the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Raises ConstructorError."""
+        seen: set[str] = set()
+        for key in (each for each, _ in node.value if isinstance(each, yaml.ScalarNode)):
+            if key.value in seen:
+                raise ConstructorError(None, None, f"{key.value!r} stands there twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def read_lines(path: Path) -> Iterator[bytes]:

@@ -55,6 +55,28 @@ def test_a_margin_is_against_what_the_channel_serves_now() -> None:
     assert passes(em=0.0, served=None, **margin)
 
 
+SERVED = Gate(metric="em", against="served", at_least=-1.0)
+
+
+def test_numbers_of_the_sandbox_are_not_held_against_those_of_real_questions() -> None:
+    sandbox, real = recorded(0.9), recorded(0.5)
+    sandbox["router"]["synthetic"], real["router"]["synthetic"] = True, False
+    (check,) = evaluate(Policy(gates=(SERVED,)), sandbox, real, None)
+    assert not check.passed
+    assert check.found == "measured on synthetic questions, and what is served on real ones"
+    assert all(each.passed for each in evaluate(Policy(gates=(SERVED,)), real, real, None))
+
+
+def test_an_average_is_held_against_one_of_the_same_sets_only() -> None:
+    easy, both = recorded(0.9), recorded(0.5)
+    both["methods"]["router"]["musique"] = cell(0.1)
+    (average,) = evaluate(Policy(gates=(SERVED,)), easy, both, None)
+    assert not average.passed
+    assert average.found == "the average of nq, and of what is served that of musique, nq"
+    (one_set,) = evaluate(Policy(gates=(SERVED.model_copy(update={"set": "nq"}),)), easy, both, None)
+    assert one_set.passed
+
+
 def test_before_the_first_promotion_the_evidence_says_that_nothing_is_served() -> None:
     policy = Policy(gates=(Gate(metric="em", against="served", at_least=0.0),))
     (check,) = evaluate(policy, recorded(0.5), None, None)
@@ -114,10 +136,20 @@ def test_a_pool_that_holds_no_candidate_back_passes_the_gate_on_unseen_ones() ->
     assert (check.passed, check.found) == (True, NONE_UNSEEN)
 
 
-@pytest.mark.parametrize("metrics", [{}, {"methods": None}, {"methods": {"router": {"average": {"em": None}}}}])
+DAMAGED: list[dict[str, Any]] = [
+    {}, {"methods": None}, {"methods": {"router": {"average": {"em": None}}}}, {"methods": {"router": ["average"]}},
+    {"methods": "router", "router": "unseen"}, {"methods": {"router": 1}, "router": {"unseen": [1], "versus": 2}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("metrics", DAMAGED)
 def test_damaged_metrics_pass_no_gate(metrics: dict[str, Any]) -> None:
-    (check,) = evaluate(Policy(gates=(Gate(metric="em", at_least=0.0),)), metrics, None, None)
-    assert not check.passed
+    gates = (
+        Gate(metric="em", at_least=0.0), Gate(metric="em", pool="unseen", at_least=0.0), SERVED,
+        Gate(metric="em", against="random", p_at_most=0.5),
+    )  # fmt: skip
+    for served in DAMAGED:
+        assert not any(check.passed for check in evaluate(Policy(gates=gates), metrics, served, None))
 
 
 def test_a_number_that_is_none_passes_no_bound() -> None:
@@ -158,6 +190,21 @@ def test_a_policy_that_cannot_be_meant_is_refused_with_the_closest_match(
 ) -> None:
     write(root, gate)
     with pytest.raises(ConfigurationError, match=says):
+        load_policies(root)
+
+
+@pytest.mark.parametrize("name", ["Production", "latest", "prod_eu", "beef"])
+def test_a_policy_for_a_name_that_no_channel_can_have_is_refused(root: Path, name: str) -> None:
+    """It would bind nobody: `production` would be left with what is asked of all others."""
+    (root / POLICY).write_text(yaml.safe_dump({"channels": {name: {"gates": []}}, "other": {}}))
+    with pytest.raises(ConfigurationError, match=f"no channel can be called '{name}'"):
+        load_policies(root)
+
+
+def test_what_is_asked_twice_is_refused_and_not_halved(root: Path) -> None:
+    gate = "gates: [{metric: em, at_least: 0.9}]"
+    (root / POLICY).write_text(f"channels:\n  production: {{{gate}}}\n  production: {{}}\nother: {{}}\n")
+    with pytest.raises(ConfigurationError, match="'production' stands there twice"):
         load_policies(root)
 
 
