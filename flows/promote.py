@@ -61,10 +61,7 @@ def promote(release: str = "latest", channel: str = "production") -> dict[str, A
     answer = _ask(Approval, evidence_list(found))
     if not answer.approve:
         return _declined(answer)
-    override = ["--override", answer.override] if answer.override.strip() else []
-    options = ["--expect", str(found["sequence"]), *override]
-    options += ["--to", channel, "--reason", answer.reason]
-    return _noted(root, manage(root, "promote", found["digest"], *options, by=answer.by))
+    return _noted(root, manage(root, "promote", found["digest"], *options(found, answer), by=answer.by))
 
 
 @flow(name="rollback", flow_run_name="{channel}", validate_parameters=True)
@@ -77,8 +74,15 @@ def rollback(channel: str = "production") -> dict[str, Any]:
     answer = _ask(Answer, f"`{channel}` serves {served}. Take that back?")
     if not answer.approve:
         return _declined(answer)
-    options = ["--reason", answer.reason, "--expect", str(newest["sequence"])]
-    return _noted(root, manage(root, "rollback", channel, *options, by=answer.by))
+    decided = [f"--reason={answer.reason}", f"--expect={newest['sequence']}"]
+    return _noted(root, manage(root, "rollback", channel, *decided, by=answer.by))
+
+
+def options(found: Mapping[str, Any], answer: Approval) -> list[str]:
+    """How what was approved is asked for. An override is of the gates that the approver saw fail, and of no others."""
+    decided = [f"--to={found['channel']}", f"--expect={found['sequence']}", f"--reason={answer.reason}"]
+    overrides = answer.override.strip() and not found["passed"]
+    return [*decided, f"--override={answer.override}"] if overrides else decided
 
 
 def evidence_table(found: Mapping[str, Any]) -> str:

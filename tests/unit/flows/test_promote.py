@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from flows import journal
+from flows.promote import Approval, options
 from stages.publish.channels import Event, read_history, read_position
 from stages.publish.folder import FolderStore
 from stages.publish.identity import identify
@@ -120,7 +121,7 @@ def day(running_server: Any, never_run: Path, tmp_path_factory: pytest.TempPathF
     answers: list[tuple[str, dict[str, Any]]] = [
         (f"promote({bad!r}, 'production')", {}), (f"promote({first!r}, 'production')", {"approve": False}),
         (f"promote({first!r}, 'production')", {}), (f"promote({second!r}, 'production')", {}),
-        ("rollback('production')", {"reason": "worse"}),
+        ("rollback('production')", {"reason": "-worse"}),
     ]  # fmt: skip
     person, runs = Person(running_server), []
     command = [sys.executable, "-c", FLOWS, *(call for call, _ in answers)]
@@ -146,7 +147,7 @@ def test_what_is_approved_is_promoted_in_the_approver_s_name_and_taken_back_the_
     assert (first.digest, second.previous) == (third.digest, first.digest)
     assert [event.kind for event in history] == ["promotion", "promotion", "rollback"]
     assert {event.actor for event in history} == {"grace"}
-    assert (first.reason, third.reason) == ("looks good", "worse")
+    assert (first.reason, third.reason) == ("looks good", "-worse")
     prefix = f"release/{identify(day.store)}/production"
     assert list(journal.read(day.root)) == [f"{prefix}/00000{number}" for number in (1, 2, 3)]
     (told,) = running_server.call("/artifacts/latest/filter", {"artifacts": {"key": {"any_": ["promotion"]}}})
@@ -161,6 +162,15 @@ def test_what_is_declined_stays_where_it_was(day: Day) -> None:
 def test_a_failing_release_needs_an_override_in_the_answer(day: Day) -> None:
     assert "may not go to production" in day.failing.said
     assert day.failing.position is None
+
+
+def test_an_override_is_of_what_was_seen_to_fail_alone() -> None:
+    """Whoever fills the field in for a release that passes has not overridden what fails by the time of the move."""
+    answer = Approval(approve=True, by="grace", reason="-", override="none needed")
+    decided = ["--to=production", "--expect=3", "--reason=-"]
+    seen = {"channel": "production", "sequence": 3}
+    assert options({**seen, "passed": True}, answer) == decided
+    assert options({**seen, "passed": False}, answer) == [*decided, "--override=none needed"]
 
 
 def test_a_move_at_the_command_line_is_journalled_and_verify_repairs_the_journal(repository: Any) -> None:
