@@ -19,14 +19,23 @@ class Access:
     """The key, if there is one."""
 
     def __init__(self, key: str | None, host: str) -> None:
-        """Raises ConfigurationError for a server without a key that other machines could reach."""
+        """Raises ConfigurationError for a server without a key that other machines could reach, and for a key that no
+        client could send.
+        """
         key = (key or "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ConfigurationError(
+                f"the key in {KEY_ENV} holds what no HTTP header can; make one of plain letters and digits: "
+                "openssl rand -hex 32"
+            )
         if not key and not is_loopback(host):
             raise ConfigurationError(
                 f"--host {host} lets other machines ask, and there is no key; put one into the environment variable "
                 f"{KEY_ENV}, or leave --host at 127.0.0.1"
             )
         self._key = key.encode() if key else None
+        self.names = (*LOOPBACK, host)
+        """By which a browser may address the server where there is no key; see `LOOPBACK`."""
 
     @property
     def is_keyed(self) -> bool:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from stages.publish.serving.access import LOOPBACK, Access
+from stages.publish.serving.access import Access
 from stages.publish.serving.completions import Completions
 from stages.publish.serving.conversation import House
 from stages.publish.serving.page import page
@@ -31,7 +31,7 @@ def application(house: House, access: Access) -> Starlette:
         Route("/metrics", _metrics(house, access)),
         Route("/", page),
     ]
-    guard = [] if access.is_keyed else [Middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK))]
+    guard = [] if access.is_keyed else [Middleware(TrustedHostMiddleware, allowed_hosts=list(access.names))]
     handlers: dict[Any, Any] = {Refusal: _refused, HTTPException: _unknown}
     return Starlette(routes=routes, middleware=guard, exception_handlers=handlers)
 

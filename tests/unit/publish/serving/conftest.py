@@ -247,7 +247,7 @@ def serving(shop: Shop, key: str | None = None, **options: Any) -> Iterator[Runn
     given = Options(**{"channel": CHANNEL, "port": 0, "poll_s": 0.05, "grace_s": 5.0, **options})
     path = shop.workspace.state / "serving" / f"{CHANNEL}.json"
     with Budget(given.budget_usd, path) as budget, _socket(given) as listening:
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        url = f"http://{given.host}:{listening.getsockname()[1]}"
         made: list[tuple[Listener, Follower]] = []
         ready = threading.Event()
 

@@ -45,6 +45,19 @@ def test_on_loopback_no_key_is_needed(host: str) -> None:
     assert not Access(None, host).is_keyed
 
 
+@pytest.mark.parametrize("key", ["voilà", "a\nkey", "a\x7fkey"])
+def test_a_key_that_no_client_could_send_is_refused_at_once(key: str) -> None:
+    with pytest.raises(ConfigurationError, match="POINTSMAN_API_KEY holds what no HTTP header can"):
+        Access(key, "127.0.0.1")
+
+
+def test_a_server_answers_under_the_address_that_it_was_given(shop: Any, serve: Any) -> None:
+    shop.promote(shop.publish(0.5))
+    with serve(host="127.0.0.9") as server:
+        assert server.http.get("/health", headers={"Host": "127.0.0.9:8080"}).status_code == 200
+        assert server.http.get("/health", headers={"Host": "127.0.0.8:8080"}).status_code == 400
+
+
 def test_without_a_key_another_sites_name_for_this_machine_is_refused(server: Any) -> None:
     """A page that rebinds its own name to 127.0.0.1 would ask, and pay, in its visitor's place."""
     assert server.http.get("/health", headers={"Host": "evil.example"}).status_code == 400
