@@ -75,10 +75,13 @@ def parse_manifest(data: bytes, digest: str, where: str) -> Manifest:
     if actual != digest:
         raise IntegrityError(f"{where}: the manifest hashes to {actual[:16]}…, not to its name; do not use it")
     try:
-        return Manifest.model_validate_json(data)
+        manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise IntegrityError(f"{where}: not a manifest of {SCHEMA}: {faults}") from error
+    if manifest.digest != digest:
+        raise IntegrityError(f"{where}: the manifest is not spelled as Pointsman spells it; do not use it")
+    return manifest
 
 
 def name_fault(name: str) -> str | None:

@@ -124,17 +124,20 @@ class PrivateKey:
 def make_keys(path: Path) -> None:
     """Write a new private key (P-256, PEM, for its owner's eyes) to `path` and its public half to `path`.pub.
 
-    Raises ConfigurationError where one of the two is there already.
+    Raises ConfigurationError where one of the two is there already, and where no file can be written.
     """
-    public = path.with_name(path.name + SUFFIX)
-    for each in (path, public):
-        if each.exists():
-            raise ConfigurationError(f"{each} exists, and a key is never overwritten; choose another path")
+    public = path.parent / (path.name + SUFFIX)
     key = ec.generate_private_key(ec.SECP256R1())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
-        handle.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    try:
+        for each in (path, public):
+            if each.exists():
+                raise ConfigurationError(f"{each} exists, and a key is never overwritten; choose another path")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
+            handle.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}; choose another path") from error
 
 
 def load_private_key(path: Path) -> PrivateKey:

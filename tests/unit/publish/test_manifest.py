@@ -79,6 +79,14 @@ def test_a_manifest_that_does_not_hash_to_its_name_is_refused() -> None:
         parse_manifest(b"{}", "0" * 64, "here")
 
 
+@pytest.mark.parametrize("written", [b'{"files":{}, "format"', b'{"files":{"a.json":0},"files":{},"format"'])
+def test_one_content_has_one_manifest_and_one_name(written: bytes) -> None:
+    """Else a release would have two digests, and what was signed and pulled by the one not be found by the other."""
+    data = Manifest(synthetic=True, files={}).canonical().replace(b'{"files":{},"format"', written)
+    with pytest.raises(IntegrityError, match="not spelled as"):
+        parse_manifest(data, hashlib.sha256(data).hexdigest(), "here")
+
+
 @pytest.mark.parametrize(
     "name", ["../up.json", "/etc/x.json", "a/../../x.json", "a\\b.json", "a//b.json", "manifest.json"]
 )

@@ -95,6 +95,12 @@ def test_the_private_key_is_for_its_owner_and_never_overwritten(key: Path) -> No
     assert key.read_bytes() == before
 
 
+@pytest.mark.parametrize("place", ["/", "release.pem/below", "x" * 300, "/proc/release.pem"])
+def test_where_no_key_can_be_written_is_a_clear_error(key: Path, place: str) -> None:
+    with pytest.raises(ConfigurationError, match="choose another path"):
+        make_keys(key.parent / place)
+
+
 def test_what_is_no_key_says_how_to_make_one(tmp_path: Path, key: Path) -> None:
     (tmp_path / "no.pem").write_text("nothing")
     for wrong in (tmp_path / "no.pem", tmp_path / "missing.pem", key.with_name("release.pem.pub")):
