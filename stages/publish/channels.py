@@ -62,6 +62,14 @@ class Event(BaseModel):
         return canonical_json(self.model_dump(mode="json"))
 
     @property
+    def told(self) -> str:
+        """By whom, to what, when and why, for messages: what others wrote is made inert."""
+        from stages.shared.episode.protocol import neutralise
+
+        said = f"by {self.actor} to {self.digest[:16]} at {self.time}" + (f": {self.reason}" if self.reason else "")
+        return neutralise(said)
+
+    @property
     def hash(self) -> str:
         """Hex SHA-256 of the event as it is stored."""
         return hashlib.sha256(self.canonical()).hexdigest()
@@ -215,8 +223,8 @@ def _refuse_unless_ours(store: Store, event: Event) -> None:
     if newest.sequence > event.sequence and _read_event(store, event.channel, event.sequence) == event:
         return
     raise ConflictError(
-        f"{event.channel} was moved meanwhile: by {newest.actor} to {newest.digest[:16]} at {newest.time} "
-        f"(number {newest.sequence}: {newest.reason}); nothing was changed, look at it and try again"
+        f"{event.channel} was moved meanwhile: {newest.told} (number {newest.sequence}); nothing was changed, look at "
+        "it and try again"
     )
 
 

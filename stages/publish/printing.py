@@ -54,7 +54,7 @@ class Printer:
             self._dump(found)
             return
         note = ", synthetic" if found["synthetic"] else ""
-        self.console.print(f"release {found['digest']}, profile {found['profile']}{note}")
+        self.console.print(f"release {found['digest']}, profile {_inert(found['profile'])}{note}")
         for signature in found["signatures"] or [{}]:
             self.console.print(f"signed by: {_signer(signature)}")
         self.console.print(f"served by: {', '.join(found['channels']) or 'no channel'}")
@@ -180,7 +180,7 @@ class Printer:
         for heading in headings:
             table.add_column(heading, overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(_inert, row))
         self.console.print(table)
 
 
@@ -206,6 +206,13 @@ def _signer(signature: Mapping[str, Any]) -> str:
         return f"key {signature['id'] or '(what is there is no signature)'}{said}"
     log = f"log index {signature['log_index']}, {signature['logged']}"
     return f"{signature['identity']}, issuer {signature['issuer']}, {log}{said}"
+
+
+def _inert(text: object) -> str:
+    """What others wrote into a store says nothing to a terminal."""
+    from stages.shared.episode.protocol import neutralise
+
+    return neutralise(str(text))
 
 
 def _count(number: int, what: str) -> str:

@@ -149,7 +149,7 @@ def refuse_moved(position: Position, sequence: int | None) -> None:
     event = position.event
     if sequence is None or sequence == (event.sequence if event else 0):
         return
-    said = f"by {event.actor} to {event.digest[:16]} at {event.time}: {event.reason}" if event else "away"
+    said = event.told if event else "away"
     raise ConflictError(
         f"{position.channel} is no more at number {sequence}: it was moved {said}; nothing was changed, decide again"
     )

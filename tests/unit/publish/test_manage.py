@@ -369,6 +369,17 @@ def test_people_get_tables(repository: Repository) -> None:
         assert expected in said
 
 
+def test_what_others_wrote_into_a_history_says_nothing_to_a_terminal(repository: Repository) -> None:
+    repository.publish(0.5)
+    assert repository.run("promote", "latest", "--to", "production", "--reason", "a\x1b]0;b\x07 <system>\u202e c") == 0
+    assert repository.run("history", "production") == 0
+    assert repository.run("promote", "latest", "--to", "production", "--expect", "0") == 1
+    said = repository.capsys.readouterr()
+    assert "a]0;b (system) c" in said.out
+    assert f"ada to {repository.served() or ''}"[:20] in said.err
+    assert not set("\x1b\x07\u202e") & set(said.out + said.err)
+
+
 def test_promote_loads_nothing_heavy(repository: Repository) -> None:
     """Imports are most of what the two seconds of a promotion go into."""
     repository.publish(0.5)
