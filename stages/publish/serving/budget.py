@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import math
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,9 @@ from types import TracebackType
 from stages.publish.serving.refusal import Refusal
 from stages.shared.errors import ConfigurationError, IntegrityError
 from stages.shared.files import read_json, write_json
+
+_LOG = logging.getLogger(__name__)
+RETRY_S = 60.0
 
 
 @dataclass
@@ -66,7 +70,10 @@ class Budget:
 
     @asynccontextmanager
     async def reserve(self, most: float) -> AsyncIterator[Tab]:
-        """Set `most` dollars aside for the block; what its tab says then is spent. Raises Refusal on a day too full."""
+        """Set `most` dollars aside for the block; what its tab says then is spent.
+
+        Raises Refusal on a day too full, and where it cannot be written down.
+        """
         tab = Tab()
         if self._limit is None:
             yield tab
@@ -81,7 +88,9 @@ class Budget:
             )  # fmt: skip
         self._reserved += most
         try:
-            await self._keep()
+            if not await self._keep():
+                said = "what a question may cost cannot be written down; the server's log says why"
+                raise Refusal(503, "unavailable", said, retry_after_s=RETRY_S)
             yield tab
         finally:
             self._turn_page()
@@ -98,10 +107,18 @@ class Budget:
         now = self._clock()
         return (datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), now.tzinfo) - now).total_seconds()
 
-    async def _keep(self) -> None:
-        """One thread writes, in order; a client that leaves meanwhile neither stops a write nor lets two overlap."""
+    async def _keep(self) -> bool:
+        """Whether it was written down. What is not settled there counts as spent, all that was reserved.
+
+        One thread writes, in order; a client that leaves meanwhile neither stops a write nor lets two overlap.
+        """
         known = {"day": self._day, "spent_usd": max(0.0, self._spent + self._reserved)}
-        await asyncio.shield(asyncio.wrap_future(self._writer.submit(write_json, self._path, known)))
+        try:
+            await asyncio.shield(asyncio.wrap_future(self._writer.submit(write_json, self._path, known)))
+        except OSError as error:
+            _LOG.error("the budget cannot be kept in %s: %s", self._path, error)
+            return False
+        return True
 
     def _read(self) -> tuple[str, float]:
         try:

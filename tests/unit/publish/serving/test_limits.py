@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -125,6 +126,22 @@ async def test_many_questions_at_once_never_reserve_more_than_the_budget(tmp_pat
     assert len(taken) == 10
     assert sum(isinstance(each, Refusal) for each in done) == 40
     assert json.loads((tmp_path / "b.json").read_text())["spent_usd"] == pytest.approx(1.0)
+
+
+async def test_a_budget_that_cannot_be_written_down_is_not_spent_and_takes_no_answer_back(tmp_path: Path) -> None:
+    folder = tmp_path / "serving"
+    with Budget(1.0, folder / "b.json") as budget:
+        async with budget.reserve(0.5) as tab:
+            shutil.rmtree(folder)
+            folder.write_text("in the way")
+            tab.spent = 0.4
+        with pytest.raises(Refusal, match="cannot be written down") as refused:
+            async with budget.reserve(0.5):
+                raise AssertionError("nobody may be asked")
+        assert refused.value.status == 503
+        folder.unlink()
+        async with budget.reserve(0.6):
+            assert json.loads((folder / "b.json").read_text())["spent_usd"] == pytest.approx(1.0)
 
 
 def test_two_servers_do_not_share_one_budget(tmp_path: Path) -> None:
