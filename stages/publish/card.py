@@ -77,8 +77,10 @@ def row(name: str, values: Mapping[str, Any]) -> Row:
     try:
         numbers = {key: float(values[key]) for key in ("em", "em_low", "em_high", "f1", "cost", "calls")}
         return Row(name=name, n=int(values["n"]), **numbers)
-    except (KeyError, TypeError) as error:
-        raise DataError(f"metrics/evaluate.json: {name}: {error!r} is missing; run the evaluate stage again") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"metrics/evaluate.json: {name}: {error!r}, not the numbers of a method; run the evaluate stage again"
+        ) from error
 
 
 def _results(each: Row, evidence: Evidence) -> list[EvalResult]:

@@ -193,12 +193,16 @@ def _materials(workspace: Workspace) -> dict[str, str]:
 def _metrics(path: Path) -> bytes:
     try:
         data = read_bytes(path)
-        json.loads(data)
+        json.loads(data, parse_constant=_refuse_constant)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; run the stage {path.stem} first (`pointsman run`)") from error
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}; run the stage {path.stem} again") from error
     return data
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def _prompt(params: Params, descriptors: Path) -> str:

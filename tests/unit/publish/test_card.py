@@ -52,6 +52,13 @@ def test_the_same_evidence_gives_the_same_card() -> None:
     assert render_card(EVIDENCE) == render_card(EVIDENCE)
 
 
+@pytest.mark.parametrize("value", ["high", None])
+def test_what_is_no_number_is_named(value: object) -> None:
+    methods = {"router": {"average": {**CELL, "em": value}}}
+    with pytest.raises(DataError, match=r"average: .*not the numbers of a method"):
+        render_card(replace(EVIDENCE, metrics={**EVIDENCE.metrics, "evaluate": {"methods": methods}}))
+
+
 def test_a_missing_number_is_named() -> None:
     methods = {"router": {"average": {key: value for key, value in CELL.items() if key != "em_low"}}}
     with pytest.raises(DataError, match="em_low"):

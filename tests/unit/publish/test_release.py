@@ -85,7 +85,7 @@ def test_artifacts_that_changed_after_their_stage_are_refused(params: Params, wo
         assemble(params, workspace)
 
 
-@pytest.mark.parametrize("content", [None, "{not json"])
+@pytest.mark.parametrize("content", [None, "{not json", '{"methods": NaN}'])
 def test_missing_or_damaged_metrics_name_the_stage_to_run(
     params: Params, workspace: Workspace, content: str | None
 ) -> None:
