@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,31 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     part.mkdir()
     try:
         yield part
-        shutil.rmtree(path, ignore_errors=True)
-        part.replace(path)
+        while not _take_place(part, path):
+            pass
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _take_place(part: Path, path: Path) -> bool:
+    """Whether the folder `part` is at `path` now; False where another writer's got there first.
+
+    What was there is moved out of the way whole: to remove it takes long, and half of it would be left by a kill.
+    """
+    old = part.with_suffix(".old.part")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.is_dir() and not path.is_symlink():
+        with suppress(FileNotFoundError):
+            path.rename(old)
+    try:
+        part.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+    return True
 
 
 def read_bytes(path: Path, most: int = STATE) -> bytes:

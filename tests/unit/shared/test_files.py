@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +28,16 @@ def test_a_file_is_read_up_to_its_limit_and_not_beyond(tmp_path: Path) -> None:
     assert read_text(path, 16) == "é" * 8
     with pytest.raises(DataError, match="more than 15 bytes"):
         read_text(path, 15)
+
+
+def test_a_folder_is_whole_or_absent_whoever_dies_or_races_while_it_is_replaced(tmp_path: Path) -> None:
+    program = Path(__file__).with_name("replacing.py")
+    environment = {**os.environ, "PYTHONPATH": str(program.parents[3])}
+    done = subprocess.run(
+        [sys.executable, program, tmp_path], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 8
 
 
 def test_a_journal_is_read_line_by_line_without_what_a_crash_cut_short(tmp_path: Path) -> None:
