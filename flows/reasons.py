@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 
@@ -48,8 +49,16 @@ def _differences(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for index, (one, other) in enumerate(zip(old, new, strict=True)):
             yield from _differences(f"{key}.{index}", one, other)
-    elif old != new:
-        yield key, old, new
+    elif (before := _as_meant(old, new)) != new:
+        yield key, before, new
+
+
+def _as_meant(old: Any, new: Any) -> Any:
+    """A number that DVC wrote without a point, as in `3e-05`, is text to YAML."""
+    if isinstance(old, str) and isinstance(new, (int, float)):
+        with suppress(ValueError):
+            return float(old)
+    return old
 
 
 def _short(value: Any) -> str:
