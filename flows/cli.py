@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import signal
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -42,7 +45,21 @@ def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 a run failed, 2 something to configure, 130 interrupted."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     signal.signal(signal.SIGTERM, _interrupt)
+    _print_anywhere()
     app()
+
+
+def _print_anywhere() -> None:
+    """Where output cannot be UTF-8, a sign that it lacks is a question mark, and no end of the command, nor of what
+    this starts.
+    """
+    encoding = (sys.stdout.encoding or "utf-8").lower()
+    if encoding.replace("-", "") == "utf8":
+        return
+    os.environ["PYTHONIOENCODING"] = f"{encoding}:replace"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 @app.callback(invoke_without_command=True)

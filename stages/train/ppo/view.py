@@ -99,13 +99,17 @@ def _curves(run: Run) -> Table:
     for title, name in MEASURES.items():
         values = [float(getattr(record, name)) for record in run.trained]
         held = [getattr(record, name) for record in run.validated]
-        told = f"{held[0]:.3g} → {held[-1]:.3g}" if len(held) > 1 else f"{held[0]:.3g}" if held else ""
-        table.add_row(title, f"{values[-1]:.3g}" if values else "", curve(values), told)
+        told = f"{_short(held[0])} → {_short(held[-1])}" if len(held) > 1 else _short(held[0]) if held else ""
+        table.add_row(title, _short(values[-1]) if values else "", curve(values), told)
     for title, name in LOGGED.items():
         values = [step[name] for _, step in sorted(run.logged.items()) if name in step]
         if any(values):
-            table.add_row(title, f"{values[-1]:.3g}", curve(values), "")
+            table.add_row(title, _short(values[-1]), curve(values), "")
     return table
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _shares(record: StepRecord) -> Table:

@@ -62,10 +62,10 @@ class Repository:
         params["ingest"]["sizes"]["train"] = size
         path.write_text(yaml.safe_dump(params))
 
-    def pointsman(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def pointsman(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run the command line in this repository."""
         command = [sys.executable, "-m", "flows.cli", *arguments]
-        env = environment() | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+        env = environment() | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | variables
         return subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, check=False)
 
 

@@ -96,6 +96,16 @@ def test_every_command_is_described_in_full_on_80_columns() -> None:
     assert "..." not in done.stdout.partition("Commands:")[2]
 
 
+def test_a_terminal_that_lacks_a_sign_gets_a_question_mark(repository) -> None:
+    cell = {"em": 0.5, "em_low": 0.4, "em_high": 0.6, "f1": 0.5, "cost": 1.0, "calls": 1.0}
+    metrics = {"methods": {"naïve ✓": {"average": cell}}}
+    (repository.root / "metrics").mkdir(exist_ok=True)
+    (repository.root / "metrics" / "evaluate.json").write_text(json.dumps(metrics))
+    done = repository.pointsman("metrics", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "na?ve ?" in done.stdout
+
+
 def test_an_unknown_stage_is_refused_with_the_list(repository) -> None:
     done = repository.pointsman("run", "--only", "third")
     assert done.returncode == 2

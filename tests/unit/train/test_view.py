@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -54,6 +55,13 @@ def test_it_shows_how_far_it_is_its_curves_its_routing_and_an_episode(folder: Pa
     assert row.split() == ["exact", "match", "0.3", "▁▅█", "0.25"]
     assert "Arlix   75%" in text
     assert "what is the quarry of zumako ?" in text
+
+
+def test_large_numbers_are_written_out(folder: Path) -> None:
+    append_record(folder, replace(record(4, "train", 0.5), tokens=5436.0))
+    rows = [line for line in shown(folder).splitlines() if line.startswith(("response tokens", "tokens a second"))]
+    assert any("5,436" in row for row in rows)
+    assert not any("e+0" in row for row in rows)
 
 
 def test_a_curve_spans_its_least_and_greatest_value_and_shows_the_last_ones() -> None:
