@@ -100,7 +100,15 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.load(content.decode("utf-8"), _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{path} is not readable YAML: {error}; correct it") from error
+        raise ConfigurationError(f"{path} is not readable YAML: {_place(error)}; correct it") from error
+
+
+def _place(error: Exception) -> str:
+    """What is wrong where, on one line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return str(error)
 
 
 class _Loader(yaml.SafeLoader):

@@ -18,7 +18,7 @@ from stages.publish.gates import load_policies
 from stages.shared.artifacts import verify_manifest
 from stages.shared.episode.roster import read_descriptors
 from stages.shared.errors import ConfigurationError, DataError, IntegrityError
-from stages.shared.files import END, read_end, read_json, read_lines, read_rows, read_text
+from stages.shared.files import END, read_end, read_json, read_lines, read_rows, read_text, read_yaml
 from stages.shared.params import load_params
 
 
@@ -61,6 +61,14 @@ def test_yaml_that_cannot_be_read_is_named_whatever_the_parser_raises(tmp_path: 
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(ConfigurationError, match=r"(?s)params\.yaml is not readable YAML: .*; correct it"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_yaml_that_cannot_be_read_is_pointed_at_on_one_line(tmp_path: Path) -> None:
+    (tmp_path / "gates.yaml").write_text("a: 1\nb: [{c: what ?, d: 1}]\n")
+    with pytest.raises(ConfigurationError) as raised:
+        read_yaml(tmp_path / "gates.yaml")
+    said = "gates.yaml is not readable YAML: line 2, column 14: expected ',' or '}', but got '?'; correct it"
+    assert str(raised.value).endswith(said)
 
 
 def test_json_nested_without_an_end_is_no_json(tmp_path: Path) -> None:
