@@ -66,15 +66,15 @@ def promote(
 
     The gates are in infra/gates.yaml, the evidence in the release's own metrics.
     """
-    options = ["--to", to, "--reason", reason, *(["--dry-run"] if dry_run else [])]
-    options += [] if override is None else ["--override", override]
+    options = [f"--to={to}", f"--reason={reason}", *(["--dry-run"] if dry_run else [])]
+    options += [] if override is None else [f"--override={override}"]
     _move("promote", as_json, *options, "--", name)
 
 
 @command
-def rollback(channel: Channel, reason: Reason = "", as_json: JsonOption = False) -> None:
+def rollback(channel: Channel, reason: Reason = "", dry_run: DryRun = False, as_json: JsonOption = False) -> None:
     """Take the newest promotion of a channel back."""
-    _move("rollback", as_json, "--reason", reason, "--", channel)
+    _move("rollback", as_json, f"--reason={reason}", *(["--dry-run"] if dry_run else []), "--", channel)
 
 
 @command

@@ -66,15 +66,17 @@ def promote(release: str = "latest", channel: str = "production") -> dict[str, A
 
 @flow(name="rollback", flow_run_name="{channel}", validate_parameters=True)
 def rollback(channel: str = "production") -> dict[str, Any]:
-    """Wait for approval, and take the newest promotion of a channel back."""
+    """Wait for approval, and take the newest promotion of a channel back.
+
+    Where there is nothing to go back to, nobody is asked.
+    """
     begin_run()
     root = dvc.find_root(Path.cwd())
-    newest = manage(root, "history", channel)[0]
-    served = f"`{newest['digest'][:16]}` since {newest['time']}, by {newest['actor']}: {newest['reason']}"
-    answer = _ask(Answer, f"`{channel}` serves {served}. Take that back?")
+    found = manage(root, "rollback", channel, "--dry-run")
+    answer = _ask(Answer, way_back(found))
     if not answer.approve:
         return _declined(answer)
-    decided = [f"--reason={answer.reason}", f"--expect={newest['sequence']}"]
+    decided = [f"--reason={answer.reason}", f"--expect={found['event']['sequence']}"]
     return _noted(root, manage(root, "rollback", channel, *decided, by=answer.by))
 
 
@@ -85,33 +87,62 @@ def options(found: Mapping[str, Any], answer: Approval) -> list[str]:
     return [*decided, f"--override={answer.override}"] if overrides else decided
 
 
+def way_back(found: Mapping[str, Any]) -> str:
+    """What a rollback would do, in Markdown: from which release to which."""
+    event = found["event"]
+    why = _cell(event["reason"]) or "no reason given"
+    if event["override"]:
+        why += f" (override: {_cell(event['override'])})"
+    return (
+        f"### {found['channel']}: back to {found['digest'][:16]}\n\n"
+        f"It serves `{event['digest'][:16]}` since {event['time']}, by {_cell(event['actor'])}: {why}. "
+        f"Approved, it serves `{found['digest'][:16]}` again."
+    )
+
+
 def evidence_table(found: Mapping[str, Any]) -> str:
-    """What the gates found, in Markdown."""
-    verdict = "passes every gate" if found["passed"] else "**fails**, and needs an override"
-    lines = [f"# {found['digest'][:16]} for {found['channel']}: {verdict}", ""]
-    lines += [f"The channel serves `{found['serves'][:16]}` now." if found["serves"] else "Nothing is served yet.", ""]
-    if not found["evidence"]:
-        return "\n".join([*lines, "The channel asks for nothing (infra/gates.yaml)."])
-    lines += ["| gate | wanted | found | |", "|---|---|---|---|"]
-    for check in found["evidence"]:
+    """What the gates found, in Markdown. The verdict stands first: Prefect's page cuts off what is wide."""
+    lines = [f"# {_title(found)}", "", *_standing(found)]
+    if found["evidence"]:
+        lines += ["| | gate | wanted | found |", "|---|---|---|---|"]
+    for check in _failing_first(found):
         cells = (_cell(check[name]) for name in ("gate", "wanted", "found"))
-        lines.append(f"| {' | '.join(cells)} | {'passes' if check['passed'] else '**fails**'} |")
+        lines.append(f"| {_verdict(check)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def evidence_list(found: Mapping[str, Any]) -> str:
+    """The same for the narrow form that asks for an approval, under a smaller heading."""
+    lines = [f"### {_title(found)}", "", *_standing(found)]
+    for check in _failing_first(found):
+        gate, wanted, what = (_cell(check[name]) for name in ("gate", "wanted", "found"))
+        lines.append(f"- {_verdict(check)}: {gate}: {what} (wanted: {wanted})")
+    return "\n".join(lines)
+
+
+def _title(found: Mapping[str, Any]) -> str:
+    verdict = "passes every gate" if found["passed"] else "**fails**, and needs an override"
+    return f"{found['digest'][:16]} for {found['channel']}: {verdict}"
+
+
+def _standing(found: Mapping[str, Any]) -> list[str]:
+    lines = [f"The channel serves `{found['serves'][:16]}` now." if found["serves"] else "Nothing is served yet.", ""]
+    lines += [found["note"], ""] if found["note"] else []
+    return lines if found["evidence"] else [*lines, "The channel asks for nothing (infra/gates.yaml)."]
+
+
+def _verdict(check: Mapping[str, Any]) -> str:
+    return "passes" if check["passed"] else "**fails**"
+
+
+def _failing_first(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return sorted(found["evidence"], key=lambda check: bool(check["passed"]))
 
 
 def _cell(text: str) -> str:
     """Text that stays in its cell, and is text there: a release's own answers are among it."""
     plain = html.escape(" ".join(text.split()), quote=False)
     return re.sub(r"([\\|`*_\[\]])", r"\\\1", plain)
-
-
-def evidence_list(found: Mapping[str, Any]) -> str:
-    """The same for the narrow form that asks for an approval, what fails first, under a smaller heading."""
-    lines = evidence_table({**found, "evidence": []}).splitlines()[:3] if found["evidence"] else [evidence_table(found)]
-    for check in sorted(found["evidence"], key=lambda check: bool(check["passed"])):
-        gate, wanted, what = (_cell(check[name]) for name in ("gate", "wanted", "found"))
-        lines.append(f"- {'passes' if check['passed'] else '**fails**'}: {gate}: {what} (wanted: {wanted})")
-    return "###" + "\n".join(lines).removeprefix("#")
 
 
 def _ask(form: type[Form], text: str) -> Form:

@@ -35,6 +35,7 @@ from stages.publish.promotion import (
     refuse_failed,
     refuse_moved,
     roll_back,
+    way_back,
 )
 from stages.publish.signature import Trusted
 from stages.publish.verification import all_trusted, verify
@@ -113,6 +114,9 @@ def move(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
 
 def rollback(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
     """Take the newest promotion back."""
+    if given.dry_run:
+        printer.would_go_back(*way_back(desk, given.channel, given.expect))
+        return
     event = roll_back(desk, given.channel, given.reason, given.expect)
     _tell(desk, given, printer, event, was_served=False)
 

@@ -116,6 +116,14 @@ class Policies(_Closed):
         """The policy of a channel."""
         return self.channels.get(channel, self.other)
 
+    def note(self, channel: str) -> str:
+        """What whoever names a channel without a policy of its own should know; empty where it has one."""
+        if channel in self.channels:
+            return ""
+        close = difflib.get_close_matches(channel, list(self.channels), n=1)
+        meant = f" Did you mean {close[0]}?" if close else ""
+        return f"{POLICY} does not name {channel}, so what it says under `other` holds.{meant}"
+
 
 def load_policies(root: Path) -> Policies:
     """Read infra/gates.yaml. Raises ConfigurationError naming every wrong key, metric and set."""

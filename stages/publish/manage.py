@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     made["promote"].add_argument("--override", help="promote though gates fail, for this reason")
     made["pull"].add_argument("--to", type=Path, help="the folder (default: .pointsman/releases/DIGEST)")
     made["collect"].add_argument("--older-than", type=float, default=7.0, help="days (default: %(default)s)")
-    for name in ("promote", "collect"):
+    for name in ("promote", "rollback", "collect"):
         made[name].add_argument("--dry-run", action="store_true", help="say what would happen, and change nothing")
     made["keys"].add_argument("path", type=Path, help="of the private key; the public one goes to PATH.pub")
     return parser

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.publish.channels import Event
+from stages.publish.channels import Event, Position
 from stages.publish.promotion import Examination
 from stages.publish.verification import Report
 
@@ -62,8 +62,7 @@ class Printer:
             commit, changed = build["commit"].rstrip("+"), ", with changes" * build["commit"].endswith("+")
             signed = f"signed ({build['signer']})" if build["signer"] else "without a trusted signature"
             self.console.print(f"built from: commit {commit}{changed}; attested, {signed}")
-        numbers = {name: f"{value:.4g}" for name, value in found["router"].items() if isinstance(value, (int, float))}
-        self.console.print("router, average: " + ", ".join(f"{name} {value}" for name, value in numbers.items()))
+        self.console.print(f"router, average: {_measured(found['router'])}")
         rows = [(name, str(entry["bytes"]), entry["sha256"][:DIGITS]) for name, entry in found["files"].items()]
         self._table(("file", "bytes", "sha256"), rows)
 
@@ -88,10 +87,13 @@ class Printer:
                 "serves": served.digest if served else None,
                 "sequence": served.sequence if served else 0,
                 "passed": not examination.failed,
+                "note": examination.note,
                 "evidence": [check.model_dump() for check in examination.checks],
             })  # fmt: skip
             return
         self.console.print(f"release {examination.digest[:DIGITS]} for {examination.position.channel}")
+        if examination.note:
+            self.console.print(examination.note)
         if not examination.checks:
             self.console.print("the channel asks for nothing (infra/gates.yaml)")
             return
@@ -110,6 +112,17 @@ class Printer:
             return
         before, how = served.digest[:DIGITS] if served else "nothing", ", by override" * bool(examination.failed)
         self.console.print(f"{channel} would serve it{how}, and serves {before}; nothing was changed")
+
+    def would_go_back(self, position: Position, digest: str) -> None:
+        """It was only asked where a rollback would lead."""
+        served = position.event
+        if self.as_json:
+            event = served.model_dump(mode="json") if served else None
+            self._dump({"channel": position.channel, "digest": digest, "event": event})
+            return
+        before = served.digest[:DIGITS] if served else "nothing"
+        would = f"{position.channel} would serve {digest[:DIGITS]}, and serves {before}"
+        self.console.print(f"{would}; nothing was changed")
 
     def moved(self, event: Event, was_served: bool, store: str) -> None:
         """A channel was moved, or was there already; `store` is the id of its store."""
@@ -192,6 +205,20 @@ def _row(found: Mapping[str, Any]) -> tuple[str, ...]:
     signed = "yes" if found["signed_by"] else "no"
     size = f"{found['bytes'] / (1 << 20):.1f}"
     return digest, found["profile"], _number(router, "em", 3), _number(router, "cost", 1), size, signed, channels
+
+
+BOUNDS = ("_low", "_high")
+
+
+def _measured(values: Mapping[str, Any]) -> str:
+    """Every number of a method once, its interval behind it."""
+    numbers = {name: f"{value:.4g}" for name, value in values.items() if isinstance(value, (int, float))}
+    said: list[str] = []
+    for name, value in numbers.items():
+        low, high = (numbers.get(f"{name}{bound}") for bound in BOUNDS)
+        if not name.endswith(BOUNDS):
+            said.append(f"{name} {value}" + (f" ({low} to {high})" if low and high else ""))
+    return ", ".join(said) or "nothing"
 
 
 def _number(values: Mapping[str, Any], name: str, digits: int) -> str:

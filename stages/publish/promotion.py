@@ -82,6 +82,8 @@ class Examination:
     digest: str
     position: Position
     checks: tuple[Check, ...]
+    note: str = ""
+    """What else whoever decides should know."""
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -129,7 +131,8 @@ def examine(desk: Desk, name: str, channel: str) -> Examination:
     Raises IntegrityError for a release with missing or changed files.
     """
     check_name(channel)
-    policy = desk.policies().of(channel)
+    policies = desk.policies()
+    policy = policies.of(channel)
     digest = find(desk, name).digest
     manifest = read_manifest(desk.store, digest)
     _require_whole(desk.store, manifest)
@@ -141,7 +144,7 @@ def examine(desk: Desk, name: str, channel: str) -> Examination:
     checks = evaluate(policy, metrics, served, signed.signer if signed else None, claims)
     passes = all(check.passed for check in checks)
     asked = smoke_checks(policy.smoke, desk.store, digest, desk.root, passes=passes)
-    return Examination(digest, position, checks + asked)
+    return Examination(digest, position, checks + asked, policies.note(channel))
 
 
 def refuse_moved(position: Position, sequence: int | None) -> None:
@@ -183,8 +186,17 @@ def promote(desk: Desk, examination: Examination, reason: str, override: str | N
 def roll_back(desk: Desk, channel: str, reason: str, expect: int | None = None) -> Event:
     """Move a channel back to the release that it served before the newest promotion that still stands.
 
+    Raises as `way_back`, and ConflictError when the channel was moved meanwhile.
+    """
+    position, digest = way_back(desk, channel, expect)
+    return _move(desk, position, Change("rollback", digest, actor(), reason))
+
+
+def way_back(desk: Desk, channel: str, expect: int | None = None) -> tuple[Position, str]:
+    """Where a channel stands, and the release that a rollback would let it serve.
+
     `expect` is the number at which the channel must stand. Raises ConfigurationError when there is no such release,
-    ConflictError when the channel was moved meanwhile.
+    ConflictError when the channel stands elsewhere, IntegrityError for a release with missing files.
     """
     position = desk.memory.observe(desk.store, check_name(channel))
     refuse_moved(position, expect)
@@ -194,7 +206,7 @@ def roll_back(desk: Desk, channel: str, reason: str, expect: int | None = None) 
     if digest is None:
         raise ConfigurationError(f"{channel} has no release to go back to; see `pointsman history {channel}`")
     _require_whole(desk.store, read_manifest(desk.store, digest))
-    return _move(desk, position, Change("rollback", digest, actor(), reason))
+    return position, digest
 
 
 def _no_channel(desk: Desk, name: str) -> ConfigurationError:

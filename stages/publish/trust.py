@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,5 +44,5 @@ def load_trusted(root: Path, signatories: Iterable[Path | Identity]) -> list[Tru
 
 def _load(root: Path, signatory: Path | Identity) -> Trusted:
     if isinstance(signatory, Path):
-        return load_public_key(root / signatory)
+        return replace(load_public_key(root / signatory), origin=str(signatory))  # evidence outlives this folder
     return TrustedIdentity(signatory.identity, signatory.issuer, read_trust(signatory.trust, root))

@@ -90,12 +90,12 @@ class Follower:
 
     def _find(self) -> Event:
         """The channel's newest event, its release found and signed as required."""
+        found = find(self._desk, self.channel)
         if not self._options.allow_unsigned and not self._desk.policies().of(self.channel).signed_by:
             raise ConfigurationError(
                 f"infra/gates.yaml names no key or identity that signs releases for {self.channel} (signed_by), so "
                 "nothing vouches for what it serves; name one (`pointsman keys PATH`), or try with --allow-unsigned"
             )
-        found = find(self._desk, self.channel)
         if found.event is None:
             raise ConfigurationError(f"{self.channel!r} is no channel; name one, such as production")
         folder = self._folder(found.digest)

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from flows import journal
-from flows.promote import Approval, options
+from flows.promote import Approval, evidence_list, evidence_table, options, way_back
 from stages.publish.channels import Event, read_history, read_position
 from stages.publish.folder import FolderStore
 from stages.publish.identity import identify
@@ -86,6 +86,7 @@ class Day:
     failing: Run
     declined: Run
     first: Run
+    nowhere: Run
     second: Run
     back: Run
 
@@ -118,9 +119,10 @@ def day(running_server: Any, never_run: Path, tmp_path_factory: pytest.TempPathF
     shutil.copytree(never_run, root)
     store = gated(root)
     bad, first, second = (a_release(store, em) for em in (0.1, 0.5, 0.6))
-    answers: list[tuple[str, dict[str, Any]]] = [
+    answers: list[tuple[str, dict[str, Any] | None]] = [
         (f"promote({bad!r}, 'production')", {}), (f"promote({first!r}, 'production')", {"approve": False}),
-        (f"promote({first!r}, 'production')", {}), (f"promote({second!r}, 'production')", {}),
+        (f"promote({first!r}, 'production')", {}), ("rollback('production')", None),
+        (f"promote({second!r}, 'production')", {}),
         ("rollback('production')", {"reason": "-worse"}),
     ]  # fmt: skip
     person, runs = Person(running_server), []
@@ -130,7 +132,8 @@ def day(running_server: Any, never_run: Path, tmp_path_factory: pytest.TempPathF
         try:
             assert process.stdout is not None
             for _, answer in answers:
-                person.answer(**answer)
+                if answer is not None:
+                    person.answer(**answer)
                 said = next(line for line in process.stdout if line.startswith("came back "))
                 runs.append(Run(said, read_position(store, "production").event))
         finally:
@@ -159,6 +162,36 @@ def test_what_is_declined_stays_where_it_was(day: Day) -> None:
     assert day.declined.position is None
 
 
+def test_nobody_is_asked_for_a_rollback_that_leads_nowhere(day: Day) -> None:
+    assert "no release to go back to" in day.nowhere.said
+    assert day.nowhere.position == day.first.position
+
+
+def test_an_approver_of_a_rollback_sees_from_what_to_what_and_why() -> None:
+    event = {"digest": "b" * 64, "time": "2026-01-02", "actor": "ada", "reason": "", "override": "a *fire*"}
+    text = way_back({"channel": "production", "digest": "a" * 64, "event": event})
+    assert text.startswith(f"### production: back to {'a' * 16}\n")
+    assert f"It serves `{'b' * 16}` since 2026-01-02, by ada: no reason given (override: a \\*fire\\*)." in text
+
+
+EVIDENCE = {
+    "digest": "a" * 64, "channel": "prodction", "serves": None, "passed": False, "note": "Did you mean production?",
+    "evidence": [
+        {"gate": "cost", "wanted": "at most 1", "found": "0", "passed": True},
+        {"gate": "em", "wanted": "at least 1", "found": "0 | 0", "passed": False},
+    ],
+}  # fmt: skip
+
+
+def test_the_verdict_on_a_gate_stands_first_and_what_fails_above() -> None:
+    """Prefect's page cuts off the right of a wide table, and its form shows three lines of a list."""
+    table, form = evidence_table(EVIDENCE).splitlines(), evidence_list(EVIDENCE).splitlines()
+    assert table[-2:] == ["| **fails** | em | at least 1 | 0 \\| 0 |", "| passes | cost | at most 1 | 0 |"]
+    assert form[-2:] == ["- **fails**: em: 0 \\| 0 (wanted: at least 1)", "- passes: cost: 0 (wanted: at most 1)"]
+    assert "Did you mean production?" in table
+    assert "Did you mean production?" in form
+
+
 def test_a_failing_release_needs_an_override_in_the_answer(day: Day) -> None:
     assert "may not go to production" in day.failing.said
     assert day.failing.position is None
@@ -176,7 +209,7 @@ def test_an_override_is_of_what_was_seen_to_fail_alone() -> None:
 def test_a_move_at_the_command_line_is_journalled_and_verify_repairs_the_journal(repository: Any) -> None:
     store = gated(repository.root)
     a_release(store, 0.5)
-    done = repository.pointsman("promote", "latest", "--to", "production", "--reason", "first")
+    done = repository.pointsman("promote", "latest", "--to", "production", "--reason", "-first")
     tag = f"release/{identify(store)}/production/000001"
     assert (done.returncode, list(journal.read(repository.root))) == (0, [tag]), done.stderr
     subprocess.run(["git", "tag", "-d", tag], cwd=repository.root, check=True)

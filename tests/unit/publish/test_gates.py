@@ -55,6 +55,14 @@ def test_a_margin_is_against_what_the_channel_serves_now() -> None:
     assert passes(em=0.0, served=None, **margin)
 
 
+def test_the_examples_of_the_shipped_gates_can_be_taken_as_they_stand() -> None:
+    lines = (ROOT / POLICY).read_text().splitlines()
+    examples = "\n".join(line.removeprefix("#   ") for line in lines if line.startswith("#   "))
+    found = Policy.model_validate(yaml.safe_load(examples))
+    assert found.smoke[0].question == "what is the quarry of zumako ?"
+    assert [type(each).__name__ for each in found.signed_by] == ["PosixPath", "Identity"]
+
+
 SERVED = Gate(metric="em", against="served", at_least=-1.0)
 
 
@@ -227,6 +235,16 @@ def test_the_shipped_policy_holds_for_a_router_better_than_chance_and_not_for_on
     policy = load_policies(ROOT).of("production")
     assert all(check.passed for check in evaluate(policy, recorded(0.5), recorded(0.51), None))
     assert not all(check.passed for check in evaluate(policy, recorded(0.1), None, None))
+
+
+def test_a_channel_that_is_not_named_is_pointed_out_with_the_one_that_may_be_meant() -> None:
+    """`--to prodction` would else make a channel that asks for nothing."""
+    policies = Policies(channels={"production": Policy()}, other=Policy())
+    assert policies.note("prodction") == (
+        "infra/gates.yaml does not name prodction, so what it says under `other` holds. Did you mean production?"
+    )
+    assert "mean" not in policies.note("canary")
+    assert policies.note("production") == ""
 
 
 def test_a_channel_without_a_policy_of_its_own_takes_the_one_for_all_others() -> None:

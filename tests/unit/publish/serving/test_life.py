@@ -135,6 +135,7 @@ def test_a_real_policy_answers_many_at_once_and_no_process_outlives_a_kill(
     [
         (["production", "--host", "0.0.0.0"], "POINTSMAN_API_KEY"),
         (["production"], "no channel 'production'"),
+        (["nowhere"], "no channel 'nowhere'"),
         (["Production"], "cannot be a channel"),
         (["production", "--host", "203.0.113.7"], "POINTSMAN_API_KEY"),
     ],
