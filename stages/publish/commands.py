@@ -11,17 +11,15 @@ from pathlib import Path
 from stages.publish.attestation import read_builds
 from stages.publish.channels import Event, list_channels, read_history
 from stages.publish.fetch import (
-    fetch_release,
+    bring,
     find_signature,
-    holds,
-    is_release,
     list_claims,
     list_releases,
     read_json,
     read_manifest,
 )
 from stages.publish.garbage import collect
-from stages.publish.gates import AVERAGE
+from stages.publish.gates import AVERAGE, table
 from stages.publish.identity import identify
 from stages.publish.keys import signatures_of
 from stages.publish.manifest import Manifest
@@ -108,8 +106,9 @@ def move(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
     if given.dry_run:
         printer.would_move(examination)
     else:
+        store = identify(desk.store)
         event = promote(desk, examination, given.reason, given.override)
-        _tell(desk, given, printer, event, was_served=examination.is_served)
+        _tell(store, given, printer, event, was_served=examination.is_served)
 
 
 def rollback(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
@@ -117,18 +116,16 @@ def rollback(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
     if given.dry_run:
         printer.would_go_back(*way_back(desk, given.channel, given.expect))
         return
+    store = identify(desk.store)
     event = roll_back(desk, given.channel, given.reason, given.expect)
-    _tell(desk, given, printer, event, was_served=False)
+    _tell(store, given, printer, event, was_served=False)
 
 
 def pull(desk: Desk, given: argparse.Namespace, printer: Printer) -> None:
     """Download a release, verified; it takes the place of another. Raises ConfigurationError for a folder in use."""
     found = find(desk, given.name)
     folder: Path = given.to or Workspace(desk.root).state / "releases" / found.digest
-    if folder.exists() and not (folder.is_dir() and (is_release(folder) or not any(folder.iterdir()))):
-        raise ConfigurationError(f"{folder} holds something else than a release; choose another: --to FOLDER")
-    if not holds(folder, found.digest):
-        fetch_release(desk.store, found.digest, folder, found.signed)
+    bring(desk.store, found.digest, folder, found.signed)
     printer.pulled(found.digest, folder, found.signed.signer if found.signed else None)
 
 
@@ -146,8 +143,7 @@ COMMANDS: dict[str, Command] = {
 }  # fmt: skip
 
 
-def _tell(desk: Desk, given: argparse.Namespace, printer: Printer, event: Event, *, was_served: bool) -> None:
-    store = identify(desk.store)
+def _tell(store: str, given: argparse.Namespace, printer: Printer, event: Event, *, was_served: bool) -> None:
     _leave(given.events, store, [event])
     printer.moved(event, was_served, store)
 
@@ -170,7 +166,7 @@ def _signatures(desk: Desk, manifest: Manifest, trusted: Sequence[Trusted]) -> l
 def _summary(desk: Desk, digest: str, served: Mapping[str, Event]) -> dict[str, object]:
     manifest = read_manifest(desk.store, digest)
     evaluation = read_json(desk.store, manifest, EVALUATION)
-    router = evaluation.get("methods", {}).get("router", {}).get(AVERAGE, {})
+    router = table(evaluation, "methods", "router", AVERAGE)
     signatures = [stored.key for stored in desk.store.entries(signatures_of(digest))]
     return {
         "digest": digest,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
+import shutil
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +15,21 @@ from typing import Any
 
 from stages.publish.claim import Claim, read_claim
 from stages.publish.keys import blob_key, manifest_key, signature_key, signatures_of
-from stages.publish.manifest import DIGEST, MANIFEST, FileEntry, Manifest, parse_manifest
+from stages.publish.manifest import DIGEST, MANIFEST, SCHEMA, FileEntry, Manifest, parse_manifest
 from stages.publish.signature import SIGNATURE, Trusted, check_signature
 from stages.publish.store import Hashed, Store
 from stages.publish.window import side_by_side
 from stages.shared.errors import ConfigurationError, IntegrityError
-from stages.shared.files import atomic_folder, read_bytes, sha256
+from stages.shared.files import atomic_folder, atomic_path, read_bytes, sha256
 
+REFUSALS = frozenset({
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG,
+})  # fmt: skip
+"""Of a folder that a user named."""
+PART = re.compile(rf"\.{DIGEST.pattern}\.\d+(\.old)?\.part")
+"""What `atomic_folder` names a release that is not whole yet."""
+ABANDONED = 24 * 3600
+"""Seconds."""
 SHORTEST = 6
 """Digits of a digest that may stand for the whole."""
 LONGEST = 1 << 24
@@ -39,12 +50,44 @@ def fetch_release(store: Store, digest: str, folder: Path, signed: Signed | None
     Raises ConfigurationError when the store has no such release, IntegrityError naming the missing or changed file.
     """
     manifest = read_manifest(store, digest)
+    _sweep(folder.parent)
     with atomic_folder(folder) as part:
         list(side_by_side(lambda name: _fetch_file(store, name, manifest.files[name], part / name), _sizes(manifest)))
         (part / MANIFEST).write_bytes(manifest.canonical())
         if signed is not None:
             (part / SIGNATURE).write_bytes(signed.bundle)
     return manifest
+
+
+def bring(store: Store, digest: str, folder: Path, signed: Signed | None = None) -> None:
+    """Have a release in `folder`, whole and with this signature beside it; downloaded where it is not there yet.
+
+    Raises ConfigurationError for a folder that holds something else or cannot be written, and as `fetch_release`.
+    """
+    try:
+        if folder.exists() and not (folder.is_dir() and (is_release(folder) or not any(folder.iterdir()))):
+            raise ConfigurationError(f"{folder} holds something else than a release; choose another: --to FOLDER")
+        if not holds(folder, digest):
+            fetch_release(store, digest, folder, signed)
+        elif signed is not None:
+            with atomic_path(folder / SIGNATURE) as part:
+                part.write_bytes(signed.bundle)
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        raise ConfigurationError(
+            f"{folder} cannot be written: {error.strerror}; choose another: --to FOLDER"
+        ) from error
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what downloads that were killed have left in there: hidden, as large as a release, and no use to anybody.
+
+    One that goes on for longer than `ABANDONED` is not told apart from them.
+    """
+    for part in folder.glob(".*.part"):
+        if PART.fullmatch(part.name) and time.time() - part.stat().st_mtime > ABANDONED:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def read_manifest(store: Store, digest: str) -> Manifest:
@@ -144,8 +187,11 @@ def verify_release(folder: Path, digest: str) -> Manifest:
 
 
 def is_release(folder: Path) -> bool:
-    """Whether a folder is one that a release was downloaded into."""
-    return (folder / MANIFEST).is_file()
+    """Whether a folder is one that a release was downloaded into: others have a manifest.json of another kind."""
+    try:
+        return bool(json.loads(read_bytes(folder / MANIFEST))["format"] == SCHEMA)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def holds(folder: Path, digest: str) -> bool:

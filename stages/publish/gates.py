@@ -179,17 +179,17 @@ def _check(gate: Gate, release: Metrics, served: Metrics | None) -> Check:
 
 
 def _holds_none_back(metrics: Metrics) -> bool:
-    router = _table(metrics, "router")
+    router = table(metrics, "router")
     return "unseen" in router and router["unseen"] is None
 
 
 def _incomparable(gate: Gate, release: Metrics, served: Metrics | None) -> str | None:
     """Why the numbers of two releases say nothing about each other; None where they may, or one has none."""
-    worlds = [_table(metrics, "router").get("synthetic") for metrics in (release, served)]
+    worlds = [table(metrics, "router").get("synthetic") for metrics in (release, served)]
     if None not in worlds and worlds[0] != worlds[1]:
         ours, theirs = ("synthetic" if synthetic else "real" for synthetic in worlds)
         return f"measured on {ours} questions, and what is served on {theirs} ones"
-    sets = [sorted({*_table(_methods(gate, each), gate.method)} - {AVERAGE}) for each in (release, served)]
+    sets = [sorted({*table(_methods(gate, each), gate.method)} - {AVERAGE}) for each in (release, served)]
     if gate.set == AVERAGE and all(sets) and sets[0] != sets[1]:
         ours, theirs = (", ".join(each) for each in sets)
         return f"the average of {ours}, and of what is served that of {theirs}"
@@ -201,17 +201,17 @@ def _number(metrics: Metrics | None, gate: Gate, method: str) -> float | str:
     methods = _methods(gate, metrics)
     if method not in methods:
         return f"no {method} was measured{_hint(method, methods)}"
-    value = _table(methods, method, gate.set).get(gate.metric)
+    value = table(methods, method, gate.set).get(gate.metric)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return f"{method} has no {gate.metric} on {gate.set}"
     return float(value)
 
 
 def _methods(gate: Gate, metrics: Metrics | None) -> Metrics:
-    return _table(metrics, "router", "unseen", "methods") if gate.pool == "unseen" else _table(metrics, "methods")
+    return table(metrics, "router", "unseen", "methods") if gate.pool == "unseen" else table(metrics, "methods")
 
 
-def _table(found: Any, *names: str) -> Metrics:
+def table(found: Any, *names: str) -> Metrics:
     """What is recorded under these names, one within the other; nothing where no table is."""
     for name in names:
         found = found.get(name) if isinstance(found, Mapping) else None
@@ -220,8 +220,8 @@ def _table(found: Any, *names: str) -> Metrics:
 
 def _chance(metrics: Metrics, against: str) -> float | str:
     """How likely so large a difference is by chance, or why it is not known."""
-    tests = _table(metrics, "router", "versus")
-    p = _table(tests, against).get("p_holm")
+    tests = table(metrics, "router", "versus")
+    p = table(tests, against).get("p_holm")
     if isinstance(p, bool) or not isinstance(p, (int, float)):
         return f"the router was not tested against {against}{_hint(against, tests)}"
     return float(p)

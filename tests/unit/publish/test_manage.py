@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,10 @@ from stages.publish.channels import event_key, pointer_key
 from stages.publish.fetch import read_manifest
 from stages.publish.folder import FolderStore
 from stages.publish.gates import POLICY
-from stages.publish.keys import blob_key, manifest_key
+from stages.publish.keys import blob_key, manifest_key, signature_key
 from stages.publish.manage import main
-from stages.publish.manifest import Manifest
-from stages.publish.release import assemble, publish
+from stages.publish.manifest import FileEntry, Manifest
+from stages.publish.release import Release, assemble, publish
 from stages.publish.signature import load_private_key, load_public_key
 from stages.shared.params import Params, PublishParams
 from stages.shared.workspace import Workspace
@@ -234,6 +237,75 @@ def test_a_pull_brings_a_folder_up_to_date_and_leaves_other_folders_alone(reposi
     assert (live / "prompt.txt").read_text() != "changed here"
     assert repository.run("pull", "production", "--to", str(repository.workspace.root)) == 2
     assert repository.json("pull", first)["folder"].endswith(f".pointsman/releases/{first}")
+
+
+def test_a_pull_leaves_a_folder_alone_whose_manifest_is_of_another_kind(repository: Repository) -> None:
+    """An app of the web has a manifest.json too, and every artifact of the pipeline."""
+    repository.publish(0.5)
+    web, trained = repository.workspace.root / "web", repository.workspace.artifacts("train")
+    web.mkdir()
+    for content in ('{"name": "an app"}', "[]", "no JSON"):
+        (web / "manifest.json").write_text(content)
+        assert repository.run("pull", "latest", "--to", str(web)) == 2
+        assert (web / "manifest.json").read_text() == content
+    assert repository.run("pull", "latest", "--to", str(trained)) == 2
+    assert (trained / "policy" / "model.safetensors").is_file()
+    assert "holds something else than a release" in repository.capsys.readouterr().err
+
+
+def test_a_pull_brings_the_signature_though_the_release_is_there(repository: Repository) -> None:
+    key = repository.workspace.root / "release.pem"
+    repository.run("keys", str(key))
+    digest = repository.publish(0.5, key)
+    folder = Path(repository.json("pull", digest)["folder"])
+    assert not (folder / "model.sig").exists()
+    repository.policy(signed_by=("release.pem.pub",))
+    repository.run("promote", digest, "--to", "production")
+    assert repository.json("pull", "production")["signer"]
+    stored = (
+        repository.workspace.root
+        / "store"
+        / signature_key(digest, load_public_key(key.with_name("release.pem.pub")).id)
+    )
+    assert (folder / "model.sig").read_bytes() == stored.read_bytes()
+
+
+@pytest.mark.parametrize("place", ["params.yaml/below", "/proc/release", "x" * 300, "link"])
+def test_a_folder_that_cannot_be_written_is_a_clear_error(repository: Repository, place: str) -> None:
+    repository.publish(0.5)
+    Path("link").symlink_to("nowhere")
+    assert repository.run("pull", "latest", "--to", place) == 2
+    assert "choose another: --to FOLDER" in repository.capsys.readouterr().err
+
+
+def test_what_killed_pulls_left_goes_after_a_day(repository: Repository) -> None:
+    digest = repository.publish(0.5)
+    folder = repository.workspace.state / "releases"
+    parts = [folder / f".{number:064x}.12.{end}" for number, end in enumerate(("part", "old.part", "part"))]
+    for part, age in zip(parts, (25, 25, 23), strict=True):
+        (part / "policy").mkdir(parents=True)
+        os.utime(part, (time.time() - age * 3600,) * 2)
+    assert repository.run("pull", digest) == 0
+    assert [part.exists() for part in parts] == [False, False, True]
+
+
+def test_a_store_that_does_not_say_which_it_is_is_not_moved(repository: Repository) -> None:
+    """The journal could not tell whose move it was, and the command would fail though it had moved the channel."""
+    first, second = repository.publish(0.5), repository.publish(0.6)
+    repository.run("promote", first, "--to", "production")
+    (repository.workspace.root / "store" / "store.json").write_text("{}")
+    assert repository.run("promote", second, "--to", "production") == 1
+    assert repository.served() == first
+
+
+def test_metrics_of_another_shape_hide_no_release(repository: Repository) -> None:
+    """Whoever publishes past Pointsman leaves what they like."""
+    repository.publish(0.5)
+    odd = {"metrics/evaluate.json": b'{"methods": ["router"]}', "params.json": b"[]"}
+    files = {name: FileEntry(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)) for name, data in odd.items()}
+    publish(Release(Manifest(synthetic=True, files=files), odd), repository.store)
+    assert len(repository.json("releases")) == 2
+    assert repository.run("show", "latest") == repository.run("releases") == 0
 
 
 def test_a_flipped_byte_anywhere_is_found_by_verify_and_refused_by_pull(repository: Repository) -> None:
