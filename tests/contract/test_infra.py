@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from prefect.settings import PREFECT_HOME, temporary_settings
 
 from flows.container import NOBODY
+from flows.server import SETTINGS
+from stages.shared.params import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = sorted((ROOT / "infra/images").glob("Containerfile.*"))
 NEVER_RAN = [
-    "infra/compose.yaml", "infra/images/Containerfile.gpu", "infra/kubernetes/network.yaml",
-    "infra/kubernetes/server.yaml", "infra/terraform/main.tf",
+    "infra/images/Containerfile.gpu", "infra/kubernetes/network.yaml", "infra/kubernetes/server.yaml",
+    "infra/terraform/main.tf",
 ]  # fmt: skip
 
 
@@ -36,13 +41,53 @@ def terraform(kind: str, name: str) -> str:
     return re.sub(r"\s+#.*", "", block)
 
 
+def workloads() -> list[dict[str, Any]]:
+    """What starts pods on Kubernetes."""
+    paths = sorted((ROOT / "infra/kubernetes").glob("*.yaml"))
+    found = [each["spec"] for path in paths for each in yaml.safe_load_all(path.read_text()) if "spec" in each]
+    return [spec for spec in found if "template" in spec]
+
+
 def pods() -> list[dict[str, Any]]:
-    found = []
-    for path in sorted((ROOT / "infra/kubernetes").glob("*.yaml")):
-        for each in yaml.safe_load_all(path.read_text()):
-            if "template" in each.get("spec", {}):
-                found.append(each["spec"]["template"]["spec"])
-    return found
+    return [each["template"]["spec"] for each in workloads()]
+
+
+def compose() -> dict[str, dict[str, Any]]:
+    """The services by name."""
+    services: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "infra/compose.yaml").read_text())["services"]
+    return services
+
+
+@dataclass(frozen=True)
+class Server:
+    """A container of Prefect's server."""
+
+    env: dict[str, str]
+    kept: set[str]
+    """Where what it writes outlives it."""
+    fleeting: set[str]
+    """Where it may write what is lost with it."""
+
+
+def server_of_compose() -> Server:
+    server = compose()["server"]
+    sources = dict(reversed(each.rsplit(":", 1)) for each in server["volumes"])
+    return Server(server["environment"], set(sources), set(server["tmpfs"]))
+
+
+def server_of_kubernetes() -> Server:
+    (found,) = (each for each in workloads() if "server" in each["template"]["spec"]["containers"][0]["name"])
+    pod = found["template"]["spec"]
+    (container,) = pod["containers"]
+    claims = {each["metadata"]["name"] for each in found.get("volumeClaimTemplates", [])}
+    empty = {each["name"] for each in pod["volumes"] if "emptyDir" in each}
+    env = {each["name"]: each.get("value", "") for each in container["env"]}
+    kept, fleeting = ({each["mountPath"] for each in container["volumeMounts"] if each["name"] in names}
+                      for names in (claims, empty))  # fmt: skip
+    return Server(env, kept, fleeting)
+
+
+SERVERS = {"compose": server_of_compose, "kubernetes": server_of_kubernetes}
 
 
 @pytest.mark.parametrize("path", IMAGES, ids=lambda path: path.name)
@@ -66,19 +111,50 @@ def test_every_pod_is_nobody_with_nothing_to_write_and_a_limit() -> None:
 
 def test_the_worker_finds_what_flows_need_as_a_nobody_on_a_read_only_root() -> None:
     (worker,) = (pod["containers"][0] for pod in pods() if pod.get("serviceAccountName") == "worker")
-    given = {item["name"]: item["value"] for item in worker["env"]}
-    assert given.keys() >= {"POINTSMAN_CHECKOUT", "PYTHONPATH", "USER"}
-    assert {given[name].split("/")[1] for name in ("PREFECT_HOME", "DVC_SITE_CACHE_DIR")} == {"tmp"}
+    for given in ({item["name"]: item["value"] for item in worker["env"]}, compose()["worker"]["environment"]):
+        assert given.keys() >= {"POINTSMAN_CHECKOUT", "PYTHONPATH", "USER"}
+        assert {given[name].split("/")[1] for name in ("PREFECT_HOME", "DVC_SITE_CACHE_DIR")} == {"tmp"}
 
 
 def test_every_service_of_compose_is_confined_and_heard_on_loopback_alone() -> None:
-    services = yaml.safe_load((ROOT / "infra/compose.yaml").read_text())["services"]
+    services = compose()
     assert set(services) == {"database", "server", "worker", "store", "registry"}
     for service in services.values():
         assert service["read_only"]
         assert service["cap_drop"] == ["ALL"]
         assert "mem_limit" in service
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_the_database_of_compose_finds_the_folder_of_its_socket_as_its_image_has_it() -> None:
+    """A new volume takes the owner from the image; a tmpfs may be root's own, where PostgreSQL is nobody."""
+    database = compose()["database"]
+    assert "/run/postgresql" in database["volumes"]
+    assert database["tmpfs"] == ["/tmp"]
+
+
+def test_the_store_of_compose_makes_the_bucket_that_a_release_goes_to() -> None:
+    assert f"-bucket={load_params(ROOT / 'params.yaml').publish.bucket} " in compose()["store"]["command"][-1]
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_server_started_again_knows_the_leases_of_runs_under_way(kind: str) -> None:
+    server, name = SERVERS[kind](), "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"
+    assert server.env[name] == SETTINGS[name]
+    assert server.env["PREFECT_HOME"] in server.kept
+
+
+def test_prefect_keeps_leases_below_its_home(tmp_path: Path) -> None:
+    module = import_module(SETTINGS["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"])
+    with temporary_settings({PREFECT_HOME: tmp_path}):
+        assert module.ConcurrencyLeaseStorage().storage_path.is_relative_to(tmp_path)
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_server_on_a_read_only_root_has_room_for_its_pages(kind: str) -> None:
+    server = SERVERS[kind]()
+    folder = Path(server.env["PREFECT_SERVER_UI_STATIC_DIRECTORY"])
+    assert str(folder.parent) in server.fleeting
 
 
 @pytest.mark.parametrize("who", WHO)
