@@ -117,11 +117,7 @@ def find(desk: Desk, name: str) -> Found:
     policy = desk.policies().of(name)
     signed = _signature(desk, policy, _read_served(desk, event))
     if policy.signed_by and signed is None:
-        trusted = ", ".join(map(str, policy.signed_by))
-        found = ", ".join(map(str, list_claims(desk.store, event.digest))) or "nobody"
-        raise IntegrityError(
-            f"{name} serves {event.digest[:16]}, not signed as required (by {trusted}), but by {found}; do not use it"
-        )
+        raise IntegrityError(f"{name} serves {_unsigned(desk, policy, event.digest)}; do not use it")
     return Found(event.digest, signed, event)
 
 
@@ -196,7 +192,8 @@ def way_back(desk: Desk, channel: str, expect: int | None = None) -> tuple[Posit
     """Where a channel stands, and the release that a rollback would let it serve.
 
     `expect` is the number at which the channel must stand. Raises ConfigurationError when there is no such release,
-    ConflictError when the channel stands elsewhere, IntegrityError for a release with missing files.
+    ConflictError when the channel stands elsewhere, IntegrityError for a release with missing files, or without a
+    signature that the channel requires by now.
     """
     position = desk.memory.observe(desk.store, check_name(channel))
     refuse_moved(position, expect)
@@ -205,7 +202,13 @@ def way_back(desk: Desk, channel: str, expect: int | None = None) -> tuple[Posit
     digest = before_current(read_history(desk.store, channel))
     if digest is None:
         raise ConfigurationError(f"{channel} has no release to go back to; see `pointsman history {channel}`")
-    _require_whole(desk.store, read_manifest(desk.store, digest))
+    manifest, policy = read_manifest(desk.store, digest), desk.policies().of(channel)
+    _require_whole(desk.store, manifest)
+    if policy.signed_by and _signature(desk, policy, manifest) is None:
+        raise IntegrityError(
+            f"{channel} served {_unsigned(desk, policy, digest)}: servers would refuse it, and stay where they are; "
+            f"promote another (`pointsman releases`), or sign this one by publishing it again with a trusted key"
+        )
     return position, digest
 
 
@@ -251,6 +254,12 @@ def _evaluation(store: Store, digest: str) -> Metrics:
 
 def _signature(desk: Desk, policy: Policy, manifest: Manifest) -> Signed | None:
     return find_signature(desk.store, manifest, load_trusted(desk.root, policy.signed_by))
+
+
+def _unsigned(desk: Desk, policy: Policy, digest: str) -> str:
+    trusted = ", ".join(map(str, policy.signed_by))
+    found = ", ".join(map(str, list_claims(desk.store, digest))) or "nobody"
+    return f"{digest[:16]}, not signed as required (by {trusted}), but by {found}"
 
 
 def _require_whole(store: Store, manifest: Manifest) -> None:

@@ -168,6 +168,22 @@ def test_a_rollback_goes_back_past_any_gate_and_says_so_in_history(repository: R
     assert repository.capsys.readouterr().err.count("no release to go back to") == 2
 
 
+def test_a_rollback_to_what_no_server_would_take_is_refused(repository: Repository) -> None:
+    """Else the channel would say that the bad release is gone, and every server would go on with it."""
+    key = repository.workspace.root / "release.pem"
+    repository.run("keys", str(key))
+    repository.run("promote", repository.publish(0.5), "--to", "production")
+    repository.policy(signed_by=("release.pem.pub",))
+    bad = repository.publish(0.6, key)
+    repository.run("promote", bad, "--to", "production")
+    for options in ([], ["--dry-run"]):
+        assert repository.run("rollback", "production", *options) == 1
+        assert "not signed as required (by release.pem.pub), but by nobody" in repository.capsys.readouterr().err
+    assert repository.served() == bad
+    repository.publish(0.5, key)
+    assert repository.run("rollback", "production") == 0
+
+
 def test_a_move_says_how_it_is_taken_back(repository: Repository) -> None:
     first, second = repository.publish(0.5), repository.publish(0.6)
     repository.run("promote", first, "--to", "production")
