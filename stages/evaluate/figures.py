@@ -18,7 +18,7 @@ from stages.evaluate.frontier import NOBODY, hull
 from stages.evaluate.methods import describe
 from stages.shared.entry import INTERRUPTED
 from stages.shared.errors import ConfigurationError, IntegrityError, PipelineError
-from stages.shared.files import atomic_path, read_json, write_text
+from stages.shared.files import atomic_path, read_json, write_text, writing
 
 VEGA_LITE = "5.21"
 PIXELS = 3.0
@@ -52,8 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, draw, name the files; return the exit code."""
     given = _parser().parse_args(argv)
     try:
-        for path in draw(read_shown(given.run / "metrics" / "evaluate.json"), given.folder):
-            print(path)
+        shown = read_shown(given.run / "metrics" / "evaluate.json")
+        with writing(given.folder):
+            drawn = draw(shown, given.folder)
+        print(*drawn, sep="\n")
     except PipelineError as error:
         print(f"pointsman: {error}", file=sys.stderr)
         return error.exit_code

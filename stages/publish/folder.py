@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from stages.publish.store import CHUNK, Hashed, Stored, Versioned, write_at
 from stages.shared.errors import ConfigurationError, IntegrityError
+from stages.shared.files import full_disk_at
 
 INCOMING = ".incoming"
 """Where an object is written before it gets its name. What a crash leaves there is seen by nobody."""
@@ -139,7 +140,7 @@ class FolderStore:
         number, name = tempfile.mkstemp(dir=folder)
         part, found = Path(name), hashlib.sha256()
         try:
-            with os.fdopen(number, "wb") as handle:
+            with full_disk_at(self._root), os.fdopen(number, "wb") as handle:
                 for chunk in _chunks(content.open("rb")) if isinstance(content, Path) else (content,):
                     found.update(chunk)
                     handle.write(chunk)

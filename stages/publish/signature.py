@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from stages.publish.manifest import MANIFEST, Manifest, canonical_json
 from stages.shared.errors import ConfigurationError, IntegrityError
-from stages.shared.files import read_bytes
+from stages.shared.files import read_bytes, writing
 
 SIGNATURE = "model.sig"
 """The signature's name beside the files of a pulled release; no part of the release itself."""
@@ -128,7 +128,7 @@ def make_keys(path: Path) -> None:
     """
     public = path.parent / (path.name + SUFFIX)
     key = ec.generate_private_key(ec.SECP256R1())
-    try:
+    with writing(path):
         for each in (path, public):
             if each.exists():
                 raise ConfigurationError(f"{each} exists, and a key is never overwritten; choose another path")
@@ -136,8 +136,6 @@ def make_keys(path: Path) -> None:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
             handle.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror}; choose another path") from error
 
 
 def load_private_key(path: Path) -> PrivateKey:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import signal
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from stages.shared.errors import BudgetError, ConfigurationError, PipelineError
-from stages.shared.files import write_json
+from stages.shared.files import FULL, write_json
 from stages.shared.params import Params, load_params
 from stages.shared.workspace import Workspace
 
@@ -39,9 +38,9 @@ def run_stage(name: str, work: Callable[[Params, Workspace], None], argv: Sequen
     except PipelineError as error:
         return _report(name, workspace, error)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
-        return _report(name, workspace, _disk_full(error, workspace))
+        return _report(name, workspace, _disk_full(error))
     return 0
 
 
@@ -68,11 +67,9 @@ def _unwind(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _disk_full(error: OSError, workspace: Workspace) -> BudgetError:
-    where = error.filename or workspace.root
-    return BudgetError(
-        f"no disk space left, writing {where}; free some (`dvc gc -w` drops old artifacts) and run again"
-    )
+def _disk_full(error: OSError) -> BudgetError:
+    where = f", writing {error.filename}" if error.filename else ""
+    return BudgetError(f"no disk space left{where}; free some (`dvc gc -w` drops old artifacts) and run again")
 
 
 def _report(name: str, workspace: Workspace, error: PipelineError) -> int:

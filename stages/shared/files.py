@@ -23,6 +23,28 @@ STATE = 1 << 26
 LINE = 1 << 24
 """Of a line of what grows: a reply of a mebibyte, escaped, fits."""
 END = 1 << 16
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What a full disk says."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Where a user wants something written. Raises ConfigurationError where it cannot be."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}; choose another path") from error
+
+
+@contextmanager
+def full_disk_at(path: Path) -> Iterator[None]:
+    """Let a full disk be known by what was being written: the error of a write names no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -31,10 +53,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield part
-        with part.open("rb") as handle:
-            os.fsync(handle.fileno())
-        part.replace(path)
+        with full_disk_at(path):
+            yield part
+            with part.open("rb") as handle:
+                os.fsync(handle.fileno())
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -47,7 +70,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
-        yield part
+        with full_disk_at(path):
+            yield part
         while not _take_place(part, path):
             pass
     finally:

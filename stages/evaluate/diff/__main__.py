@@ -17,7 +17,7 @@ from stages.evaluate.diff.run import Run, read_run
 from stages.evaluate.diff.text import markdown
 from stages.shared.entry import INTERRUPTED
 from stages.shared.errors import ConfigurationError, PipelineError
-from stages.shared.files import write_text
+from stages.shared.files import write_text, writing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def show(diff: Diff, given: argparse.Namespace) -> None:
     """Write the page where one is wanted, and print the rest."""
     if given.html:
-        write_text(given.html, render(diff))
+        with writing(given.html):
+            write_text(given.html, render(diff))
     if given.json:
         print(json.dumps(asdict(diff), indent=2, ensure_ascii=False, allow_nan=False))
     elif given.markdown or not sys.stdout.isatty():

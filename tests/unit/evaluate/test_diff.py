@@ -269,6 +269,7 @@ def test_the_command_prints_markdown_json_and_a_page(
     assert "answers 50.0% → 75.0%" in said
     assert said.count("### won") == 2
     assert (tmp_path / "diff.html").read_text().count("<details") == 21
+    assert main([*runs, "--html", str(tmp_path / "diff.html" / "x")]) == 2
     assert main([*runs, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["methods"]["router"]["won"] == 21
 

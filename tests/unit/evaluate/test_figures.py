@@ -63,3 +63,11 @@ def test_what_is_no_evaluation_is_refused(
         (tmp_path / "metrics" / "evaluate.json").write_text(text)
     assert main(["--run", str(tmp_path), str(tmp_path / "out")]) == code
     assert told in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_no_traceback(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["--run", str(run), str(tmp_path / "file" / "out")]) == 2
+    assert "out cannot be written: Not a directory; choose another path" in capsys.readouterr().err

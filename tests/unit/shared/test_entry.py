@@ -14,6 +14,7 @@ import pytest
 
 from stages.shared.entry import INTERRUPTED, run_stage
 from stages.shared.errors import ConfigurationError, DataError, TransientError
+from stages.shared.files import atomic_path
 from stages.shared.params import Params
 from stages.shared.workspace import Workspace
 
@@ -77,6 +78,22 @@ def test_a_full_disk_is_said_as_such(capsys: pytest.CaptureFixture[str]) -> None
     full = OSError(errno.ENOSPC, "No space left on device", "artifacts/ingest/train.parquet")
     assert run_stage("ingest", raising(full), ["--params", PARAMS]) == 1
     assert "no disk space left, writing artifacts/ingest/train.parquet" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_said_of_what_was_written_not_of_the_checkout(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The error of a write names no file; the full disk may be any."""
+
+    def write(params: Params, place: Workspace) -> None:
+        with atomic_path(tmp_path / "table") as part:
+            part.write_text("")
+            Path("/dev/full").write_text("x" * 10)
+
+    nameless = raising(OSError(errno.ENOSPC, "No space left on device"))
+    for work, said in ((write, f"left, writing {tmp_path / 'table'}; free"), (nameless, "space left; free")):
+        assert run_stage("ingest", work, ["--params", PARAMS]) == 1
+        assert said in capsys.readouterr().err
 
 
 def test_a_defect_is_not_dressed_up() -> None:
