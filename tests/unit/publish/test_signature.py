@@ -52,6 +52,15 @@ def test_to_sign_again_gives_the_same_bytes(key: Path) -> None:
     assert signed(MANIFEST, key) == signed(MANIFEST, key)
 
 
+def test_git_takes_no_private_key_and_takes_its_public_half() -> None:
+    """`git add -A` is what most people say."""
+    ignored = subprocess.run(
+        ["git", "check-ignore", "infra/release.pem", "infra/release.pem.pub"],
+        cwd=Path(__file__).resolve().parents[3], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ignored.stdout.split() == ["infra/release.pem"]
+
+
 def test_another_key_is_refused(key: Path, tmp_path: Path) -> None:
     make_keys(tmp_path / "other.pem")
     with pytest.raises(IntegrityError, match=r"not made with .*other\.pem\.pub"):
