@@ -16,7 +16,7 @@ from typing import Any
 from stages.publish.claim import Claim, read_claim
 from stages.publish.keys import blob_key, manifest_key, signature_key, signatures_of
 from stages.publish.manifest import DIGEST, MANIFEST, SCHEMA, FileEntry, Manifest, parse_manifest
-from stages.publish.signature import SIGNATURE, Trusted, check_signature
+from stages.publish.signature import SIGNATURE, Trusted, check_claim, check_signature
 from stages.publish.store import Hashed, Store
 from stages.publish.window import side_by_side
 from stages.shared.errors import ConfigurationError, IntegrityError
@@ -131,6 +131,18 @@ def find_signature(store: Store, manifest: Manifest, trusted: Sequence[Trusted])
 def list_claims(store: Store, digest: str) -> list[Claim]:
     """Who has signed a release by the signatures' own account, whether or not that holds."""
     return [_claim(store, stored.key) for stored in store.entries(signatures_of(digest))]
+
+
+def check_claims(store: Store, manifest: Manifest) -> None:
+    """What can be told of signatures that nobody here trusts: whose they say they are, and of which release.
+
+    Raises IntegrityError for one that is damaged, another signer's than its name says, or of another release.
+    """
+    for stored in store.entries(signatures_of(manifest.digest)):
+        bundle, where = _whole(store.read(stored.key) or (), store.place), f"{store.place}: {stored.key}"
+        check_claim(bundle, manifest, where)
+        if stored.key != signature_key(manifest.digest, str(read_claim(bundle, where).id)):
+            raise IntegrityError(f"{where}: another has signed this than its name says; do not believe it")
 
 
 def _claim(store: Store, key: str) -> Claim:

@@ -182,7 +182,15 @@ def read_payload(sealed: bytes, where: str) -> bytes:
 
 def check_signature(bundle: bytes, manifest: Manifest, trusted: Trusted, where: str) -> None:
     """Raise IntegrityError unless the bundle signs exactly this release, by exactly this key or identity."""
-    statement = trusted.open(bundle, where)
+    _check_statement(trusted.open(bundle, where), manifest, where)
+
+
+def check_claim(bundle: bytes, manifest: Manifest, where: str) -> None:
+    """Raise IntegrityError unless the bundle says that it signs exactly this release; by whom, nobody can check."""
+    _check_statement(read_payload(bundle, where), manifest, where)
+
+
+def _check_statement(statement: bytes, manifest: Manifest, where: str) -> None:
     try:
         signed = _signed_files(json.loads(statement))
     except (ValueError, LookupError, TypeError) as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stages.publish.attestation import read_builds
 from stages.publish.channels import Event, is_channel_name, list_channels, read_history, repair
-from stages.publish.fetch import find_signature, list_releases, read_manifest, verify_stored
+from stages.publish.fetch import check_claims, find_signature, list_releases, read_manifest, verify_stored
 from stages.publish.identity import identify, read_identity
 from stages.publish.promotion import Desk, find
 from stages.publish.signature import Trusted
@@ -77,8 +77,10 @@ def all_trusted(desk: Desk) -> list[Trusted]:
 
 def _signature_faults(desk: Desk, digest: str, trusted: list[Trusted]) -> list[str]:
     try:
+        manifest = read_manifest(desk.store, digest)
         for each in trusted:
-            find_signature(desk.store, read_manifest(desk.store, digest), [each])
+            find_signature(desk.store, manifest, [each])
+        check_claims(desk.store, manifest)
         read_builds(desk.store, digest, trusted)
     except IntegrityError as error:
         return [str(error)]

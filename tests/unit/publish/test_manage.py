@@ -347,6 +347,24 @@ def test_a_flipped_byte_anywhere_is_found_by_verify_and_refused_by_pull(reposito
     assert repository.run("verify") == 0
 
 
+def test_a_damaged_signature_is_found_though_nobody_trusts_its_maker(repository: Repository) -> None:
+    root = repository.workspace.root
+    repository.run("keys", str(root / "release.pem"))
+    digest, other = repository.publish(0.5, root / "release.pem"), repository.publish(0.6, root / "release.pem")
+    (path,) = (root / "store" / "signatures" / digest).iterdir()
+    (others,) = (root / "store" / "signatures" / other).iterdir()
+    assert repository.run("verify") == 0
+    good = path.read_bytes()
+    flipped = good[: len(good) // 2] + bytes([good[len(good) // 2] ^ 1]) + good[len(good) // 2 + 1 :]
+    for bad in (flipped, b"junk", others.read_bytes()):
+        path.write_bytes(bad)
+        assert repository.run("verify") == repository.run("verify", digest) == 1
+    path.write_bytes(good)
+    path.rename(path.with_name(f"{'0' * 64}.json"))
+    assert repository.run("verify") == 1
+    assert "another has signed this than its name says" in repository.capsys.readouterr().out
+
+
 def test_a_damaged_release_hides_no_other(repository: Repository) -> None:
     whole, damaged = repository.publish(0.5), repository.publish(0.6)
     repository.run("promote", damaged, "--to", "production")
