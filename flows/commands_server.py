@@ -66,6 +66,9 @@ def deploy(
     reset: Annotated[
         bool, typer.Option("--reset", help="Take the schedules of infra/prefect.yaml, not those set in the UI.")
     ] = False,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="No worker of the pool runs: what is under way in it crashed.")
+    ] = False,
 ) -> None:
     """Make work pool and deployments on a Prefect server.
 
@@ -87,6 +90,8 @@ def deploy(
 
     for name in go(root, pool, kind, limit, reset=reset):  # type: ignore[arg-type]
         console.print(f"deployed {name}", highlight=False)
+    if alone:
+        _note_crashes(pool)
     words = f"A worker runs them: {start_command(pool, kind)}"  # type: ignore[arg-type]
     console.print(words, highlight=False, soft_wrap=True)
 
@@ -100,11 +105,9 @@ def _refuse_second(root: Path) -> None:
 
 def _begin(root: Path, stack: Stack, limit: int) -> None:
     from flows.deployment import deploy as go
-    from flows.recovery import note_crashes
     from flows.stack import worker_of
 
-    if left := note_crashes():
-        console.print(f"To be retried, their process is gone: {', '.join(left)}.", soft_wrap=True, highlight=False)
+    _note_crashes(POOL)
     names = go(root, POOL, "process", limit)
     stack.start(worker_of(POOL))
     page = stack.url.removesuffix("/api")
@@ -116,10 +119,15 @@ def _begin(root: Path, stack: Stack, limit: int) -> None:
 
 
 def _restarted(part: Part) -> None:
+    if part.name == "worker":
+        _note_crashes(POOL)
+
+
+def _note_crashes(pool: str) -> None:
     from flows.recovery import note_crashes
 
-    if part.name == "worker" and (left := note_crashes()):
-        console.print(f"To be retried: {', '.join(left)}.", soft_wrap=True, highlight=False)
+    if left := note_crashes(pool):
+        console.print(f"To be retried, their process is gone: {', '.join(left)}.", soft_wrap=True, highlight=False)
 
 
 def _say(text: str) -> None:

@@ -195,6 +195,20 @@ def test_a_deployment_of_the_former_name_goes_and_its_schedule_stays(deployed_se
 
 
 @pytest.mark.slow
+def test_runs_that_a_dead_worker_left_are_noted_where_its_pool_has_no_other(deployed_server: Any) -> None:
+    """As after its container was killed: Prefect takes them for running, and they keep others waiting."""
+    made = deployed_server.deployment("rollback")["id"]
+    run = deployed_server.call(f"/deployments/{made}/create_flow_run", {})["id"]
+    deployed_server.call(f"/flow_runs/{run}/set_state", {"state": {"type": "RUNNING"}, "force": True})
+    command = "-m", "flows.cli", "deploy", "--pool"
+    assert "To be retried" not in deployed_server.run(*command, "pointsman")
+    assert "[]" in deployed_server.run("-c", "from flows.recovery import note_crashes; print(note_crashes('another'))")
+    assert "To be retried" in deployed_server.run(*command, "pointsman", "--alone")
+    after = deployed_server.flow_run(run)
+    assert (after["state_type"], after["state"]["message"].partition(";")[0]) == ("CRASHED", "its process is gone")
+
+
+@pytest.mark.slow
 def test_a_run_whose_place_the_server_forgot_goes_on(deployed_server: Any) -> None:
     """As after a restart of the server, or a leap of its clock; Prefect alone would end it."""
     assert "went on" in deployed_server.run("-c", LOST)
