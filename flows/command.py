@@ -10,10 +10,11 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from stages.shared.errors import ConfigurationError, PipelineError
 
@@ -23,8 +24,25 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 P = ParamSpec("P")
+ORDER = (
+    "run", "plan", "use", "status", "metrics", "ask", "serve", "releases", "show", "history", "promote", "rollback",
+    "verify", "pull", "keys", "collect", "diff", "seeds", "unseen", "figures", "records", "doctor", "sweep", "retrain",
+    "watch", "up", "down", "deploy", "training",
+)  # fmt: skip
+"""Of the commands in the list that help shows, as in README.md: what one begins with, then what one does later."""
+
+
+class InOrder(TyperGroup):
+    """Lists its commands in ORDER, not as their modules happen to be imported."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Every name; one that has no place yet comes last."""
+        return sorted(self.commands, key=[*ORDER, *self.commands].index)
+
+
 app = typer.Typer(
     name="pointsman",
+    cls=InOrder,
     help="Learn to route questions between LLMs: questions in, a trained, evaluated, published router out.",
     no_args_is_help=True,
     add_completion=False,

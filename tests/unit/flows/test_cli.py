@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -94,6 +95,14 @@ def test_every_command_is_described_in_full_on_80_columns() -> None:
     command, narrow = [sys.executable, "-m", "flows.cli", "--help"], os.environ | {"COLUMNS": "80"}
     done = subprocess.run(command, cwd=ROOT, env=narrow, capture_output=True, text=True, check=True)
     assert "..." not in done.stdout.partition("Commands:")[2]
+
+
+def test_help_lists_the_commands_as_the_readme_does() -> None:
+    command = [sys.executable, "-m", "flows.cli", "--help"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = re.findall(r"^  ([a-z]+) ", said.partition("Commands:")[2], flags=re.MULTILINE)
+    rows = [line.split(" | ")[0] for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `po")]
+    assert listed == [name for row in rows for name in re.findall(r"`(?:pointsman )?([a-z]+)", row)]
 
 
 def test_a_terminal_that_lacks_a_sign_gets_a_question_mark(repository) -> None:
