@@ -38,6 +38,7 @@ from stages.shared.questions import write_questions
 from stages.shared.sandbox.world import World
 from stages.shared.workspace import Workspace
 from stages.train.tiny.tokenizer import build_tokenizer
+from tests.unit.publish.repository import GATES, Repository
 
 ROOT = Path(__file__).resolve().parents[3]
 ADMIN = {"accessKey": "admin-key", "secretKey": "admin-secret"}
@@ -279,3 +280,16 @@ def eventually() -> Callable[[Callable[[], bool]], bool]:
 @pytest.fixture
 def running_on() -> Callable[[Path], list[int]]:
     return processes_of
+
+
+@pytest.fixture
+def repository(
+    workspace: Workspace, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Repository:
+    changed = params.model_copy(update={"publish": PublishParams(folder="store")})
+    (workspace.root / "params.yaml").write_text(yaml.safe_dump(changed.model_dump(mode="json")))
+    monkeypatch.chdir(workspace.root)
+    monkeypatch.setenv("POINTSMAN_ACTOR", "ada")
+    made = Repository(workspace, changed, capsys)
+    made.policy(*GATES)
+    return made

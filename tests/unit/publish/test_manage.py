@@ -4,96 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from stages.publish.channels import event_key, pointer_key
-from stages.publish.fetch import read_manifest
-from stages.publish.folder import FolderStore
-from stages.publish.gates import POLICY
-from stages.publish.keys import blob_key, manifest_key, signature_key
-from stages.publish.manage import main
+from stages.publish.keys import blob_key, manifest_key
 from stages.publish.manifest import FileEntry, Manifest
-from stages.publish.release import Release, assemble, publish
-from stages.publish.signature import load_private_key, load_public_key
-from stages.shared.params import Params, PublishParams
-from stages.shared.workspace import Workspace
-
-COMMIT = "1" * 40 + "+"
-ROOT = Path(__file__).resolve().parents[3]
-GATES = [
-    {"metric": "em", "at_least": 0.4},
-    {"metric": "em", "against": "served", "at_least": -0.02},
-    {"metric": "cost", "at_most": 20.0},
-]
-
-
-@dataclass
-class Repository:
-    """A checkout whose releases go to a folder."""
-
-    workspace: Workspace
-    params: Params
-    capsys: pytest.CaptureFixture[str]
-
-    @property
-    def store(self) -> FolderStore:
-        return FolderStore(self.workspace.root / "store")
-
-    def policy(self, *gates: dict[str, Any], signed_by: tuple[str, ...] = ()) -> None:
-        """What production asks."""
-        production = {"gates": list(gates), "signed_by": list(signed_by)}
-        path = self.workspace.root / POLICY
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(yaml.safe_dump({"channels": {"production": production}, "other": {}}))
-
-    def publish(self, em: float, key: Path | None = None) -> str:
-        """A release whose router has this EM."""
-        path = self.workspace.metrics("evaluate")
-        metrics = json.loads(path.read_text())
-        metrics["methods"]["router"]["average"]["em"] = em
-        path.write_text(json.dumps(metrics))
-        release = assemble(self.params, self.workspace)
-        publish(release, self.store, signer=load_private_key(key) if key else None, commit=COMMIT)
-        return release.manifest.digest
-
-    def run(self, *arguments: str) -> int:
-        """A command, its output left to `said`."""
-        return main(list(arguments))
-
-    def json(self, *arguments: str) -> Any:
-        """The JSON that a command which succeeds prints."""
-        self.capsys.readouterr()
-        assert main([*arguments, "--json"]) == 0
-        return json.loads(self.capsys.readouterr().out)
-
-    def manifest(self, digest: str) -> Manifest:
-        return read_manifest(self.store, digest)
-
-    def served(self) -> str | None:
-        path = self.workspace.root / "store" / pointer_key("production")
-        return json.loads(path.read_bytes())["digest"] if path.exists() else None
-
-
-@pytest.fixture
-def repository(
-    workspace: Workspace, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Repository:
-    changed = params.model_copy(update={"publish": PublishParams(folder="store")})
-    (workspace.root / "params.yaml").write_text(yaml.safe_dump(changed.model_dump(mode="json")))
-    monkeypatch.chdir(workspace.root)
-    monkeypatch.setenv("POINTSMAN_ACTOR", "ada")
-    made = Repository(workspace, changed, capsys)
-    made.policy(*GATES)
-    return made
+from stages.publish.release import Release, publish
+from stages.publish.signature import load_public_key
+from tests.unit.publish.repository import COMMIT, GATES, ROOT, Repository
 
 
 def test_a_release_that_passes_its_gates_is_promoted_with_the_evidence(repository: Repository) -> None:
@@ -240,69 +161,6 @@ def test_a_required_signature_gates_promotion_and_use(repository: Repository) ->
     path.unlink()
     assert repository.run("pull", "production", "--to", str(root / "again")) == 1
     assert not (root / "again").exists()
-
-
-def test_a_pull_brings_a_folder_up_to_date_and_leaves_other_folders_alone(repository: Repository) -> None:
-    first, second, live = repository.publish(0.5), repository.publish(0.6), repository.workspace.root / "live"
-    for digest in (first, second):
-        repository.run("promote", digest, "--to", "production")
-        assert repository.json("pull", "production", "--to", str(live))["digest"] == digest
-        assert Manifest.model_validate_json((live / "manifest.json").read_bytes()).digest == digest
-    (live / "prompt.txt").write_text("changed here")
-    assert repository.run("pull", "production", "--to", str(live)) == 0
-    assert (live / "prompt.txt").read_text() != "changed here"
-    assert repository.run("pull", "production", "--to", str(repository.workspace.root)) == 2
-    assert repository.json("pull", first)["folder"].endswith(f".pointsman/releases/{first}")
-
-
-def test_a_pull_leaves_a_folder_alone_whose_manifest_is_of_another_kind(repository: Repository) -> None:
-    """An app of the web has a manifest.json too, and every artifact of the pipeline."""
-    repository.publish(0.5)
-    web, trained = repository.workspace.root / "web", repository.workspace.artifacts("train")
-    web.mkdir()
-    for content in ('{"name": "an app"}', "[]", "no JSON"):
-        (web / "manifest.json").write_text(content)
-        assert repository.run("pull", "latest", "--to", str(web)) == 2
-        assert (web / "manifest.json").read_text() == content
-    assert repository.run("pull", "latest", "--to", str(trained)) == 2
-    assert (trained / "policy" / "model.safetensors").is_file()
-    assert "holds something else than a release" in repository.capsys.readouterr().err
-
-
-def test_a_pull_brings_the_signature_though_the_release_is_there(repository: Repository) -> None:
-    key = repository.workspace.root / "release.pem"
-    repository.run("keys", str(key))
-    digest = repository.publish(0.5, key)
-    folder = Path(repository.json("pull", digest)["folder"])
-    assert not (folder / "model.sig").exists()
-    repository.policy(signed_by=("release.pem.pub",))
-    repository.run("promote", digest, "--to", "production")
-    assert repository.json("pull", "production")["signer"]
-    stored = (
-        repository.workspace.root
-        / "store"
-        / signature_key(digest, load_public_key(key.with_name("release.pem.pub")).id)
-    )
-    assert (folder / "model.sig").read_bytes() == stored.read_bytes()
-
-
-@pytest.mark.parametrize("place", ["params.yaml/below", "/proc/release", "x" * 300, "link"])
-def test_a_folder_that_cannot_be_written_is_a_clear_error(repository: Repository, place: str) -> None:
-    repository.publish(0.5)
-    Path("link").symlink_to("nowhere")
-    assert repository.run("pull", "latest", "--to", place) == 2
-    assert "choose another: --to FOLDER" in repository.capsys.readouterr().err
-
-
-def test_what_killed_pulls_left_goes_after_a_day(repository: Repository) -> None:
-    digest = repository.publish(0.5)
-    folder = repository.workspace.state / "releases"
-    parts = [folder / f".{number:064x}.12.{end}" for number, end in enumerate(("part", "old.part", "part"))]
-    for part, age in zip(parts, (25, 25, 23), strict=True):
-        (part / "policy").mkdir(parents=True)
-        os.utime(part, (time.time() - age * 3600,) * 2)
-    assert repository.run("pull", digest) == 0
-    assert [part.exists() for part in parts] == [False, False, True]
 
 
 def test_a_store_that_does_not_say_which_it_is_is_not_moved(repository: Repository) -> None:
