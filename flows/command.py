@@ -50,6 +50,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 console = Console()
+MARKS = {"good": ("ok", "green"), "note": ("note", "yellow"), "wrong": ("WRONG", "red")}
+"""A finding's state, in a word that any terminal can show."""
 JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 BudgetOption = Annotated[
     float | None, typer.Option(metavar="USD", help="Stop before candidates cost more; what is done is kept.")

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.command import JsonOption, become_module, command, complain, console
+from flows.command import MARKS, JsonOption, become_module, command, complain, console
 from stages.shared.errors import ConfigurationError, PipelineError
 
 if TYPE_CHECKING:
     from flows.doctor import Group
     from flows.frontier import Mark
     from flows.sweep import Point
-
-MARKS = {"good": ("ok", "green"), "note": ("note", "yellow"), "wrong": ("WRONG", "red")}
 
 
 @command

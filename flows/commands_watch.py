@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.command import JsonOption, command, console, enter_root
-
-MARKS = {"good": "[green]✓[/]", "note": "[yellow]·[/]", "wrong": "[red]✗[/]"}
+from flows.command import MARKS, JsonOption, command, console, enter_root
 
 
 @command
@@ -40,7 +38,8 @@ def watch(
         print(json.dumps(found, indent=2))
     else:
         for each in found["findings"]:
-            console.print(MARKS[each["state"]], end=" ")
+            mark, colour = MARKS[each["state"]]
+            console.print(f"{mark:<6}", style=colour, end="")
             said = f"{each['name']}: {each['found']}" + (f" -> {each['todo']}" if each["todo"] else "")
             console.print(said, markup=False, highlight=False, soft_wrap=True)
     if found["drifted"] and retrain:

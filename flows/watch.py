@@ -100,7 +100,7 @@ def released(root: Path, channel: str) -> Finding:
         return Finding.of(name, error)
     if report["faults"]:
         return Finding(name, "wrong", "; ".join(report["faults"]), f"pointsman rollback {channel}")
-    return Finding(name, "good", f"{len(report['releases'])} releases of its history are what they say")
+    return Finding(name, "good", f"releases of its history that are what they say: {len(report['releases'])}")
 
 
 def _publish(found: dict[str, Any]) -> None:

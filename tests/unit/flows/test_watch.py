@@ -18,6 +18,7 @@ import yaml
 
 from flows import drift
 from flows.base import Base
+from flows.dvc import environment
 from flows.settings import changed
 from flows.watch import examine, released, wrong
 from flows.work_folder import WorkFolder
@@ -128,6 +129,16 @@ def test_a_release_that_was_changed_where_it_is_stored_is_told_of(checkout: Path
 
 
 @pytest.mark.slow
+def test_each_finding_is_told_in_words_that_any_terminal_can_show(checkout: Path) -> None:
+    command = [sys.executable, "-m", "flows.cli", "watch"]
+    env = environment() | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True, check=False)
+    marks = {line.split()[0] for line in done.stdout.splitlines()}
+    assert "ok" in marks, done.stderr
+    assert marks <= {"ok", "note", "WRONG"}
+    assert "?" not in done.stdout
+
+
 def test_a_watch_that_finds_something_fails_and_leaves_an_artifact(prefect_server: Any, checkout: Path) -> None:
     remember_otherwise(checkout)
     code = "from flows.watch import watch; watch(questions=4)"
