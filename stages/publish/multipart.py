@@ -133,7 +133,7 @@ def _begin(client: Any, target: Target) -> Upload:
 def abandon(client: Any, bucket: str, prefix: str, before: datetime, *, dry_run: bool) -> list[Stored]:
     """Remove the parts of uploads below a prefix that were begun before that time. Raises ClientError."""
     found = []
-    for each in _uploads(client, bucket, prefix):
+    for each in _uploads_below(client, bucket, prefix):
         if each["Initiated"] >= before:
             continue
         upload = Upload(client, {"Bucket": bucket, "Key": each["Key"]}, each["UploadId"], {})
@@ -157,6 +157,12 @@ def _unfinished(client: Any, target: Target) -> Upload | None:
         return replace(newest, listed={each["PartNumber"]: each for each in newest.parts()})
     except ClientError:
         return None
+
+
+def _uploads_below(client: Any, bucket: str, prefix: str) -> list[dict[str, Any]]:
+    """Every unfinished upload below a prefix. MinIO takes a prefix for a whole key, but can list a bucket."""
+    everywhere = _uploads(client, bucket, prefix) or _uploads(client, bucket, "")
+    return [each for each in everywhere if each["Key"].startswith(prefix)]
 
 
 def _uploads(client: Any, bucket: str, prefix: str) -> list[dict[str, Any]]:

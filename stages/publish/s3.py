@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from functools import cache, cached_property
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import boto3
+import stamina
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -40,6 +41,9 @@ PROBE = "conditional-writes"
 """The object on which conditional writes are tried; it stays."""
 UNTRUE = "checksums"
 """The object that is announced with a false checksum; no good server stores it."""
+GOOD = "AWS, SeaweedFS, Ceph 20, MinIO since September 2025"
+"""What a refusal of the probe advises."""
+EMPTY = hashlib.sha256().hexdigest()
 NO_SUCH_VERSION = f'"{"0" * 32}"'
 
 MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
@@ -103,24 +107,24 @@ class S3Store:
     def _probe_conditions(self) -> None:
         key = self._full(PROBE)
         with self._explained("try conditional writes"):
-            self._put_if(key, b"", IfNoneMatch="*")
+            self._put_if(key, b"", EMPTY, IfNoneMatch="*")
             ignored = [
                 header
                 for header, condition in (
                     ("If-None-Match", {"IfNoneMatch": "*"}), ("If-Match", {"IfMatch": NO_SUCH_VERSION})
                 )
-                if self._put_if(key, b"", **condition)
+                if self._put_if(key, b"", EMPTY, **condition)
             ]  # fmt: skip
-            held = any(self._put_if(key, b"", IfMatch=self._version(key)) for _ in range(self._attempts))
+            held = any(self._put_if(key, b"", EMPTY, IfMatch=self._version(key)) for _ in range(self._attempts))
         if ignored:
             raise ConfigurationError(
                 f"{self.place}: the server ignores {' and '.join(ignored)}, so that writers could overwrite each "
-                "other's releases and promotions; use a server with conditional writes (AWS, SeaweedFS, MinIO)"
+                f"other's releases and promotions (MinIO did before May 2024); use another ({GOOD})"
             )
         if not held:
             raise ConfigurationError(
                 f"{self.place}: the server refuses If-Match even where it holds (Ceph 18.2 does, for an ETag in "
-                "quotes), so that no channel could be moved; use another (AWS, SeaweedFS, MinIO)"
+                f"quotes), so that no channel could be moved; use another ({GOOD})"
             )
 
     def _version(self, key: str) -> str:
@@ -136,7 +140,7 @@ class S3Store:
         self.remove(UNTRUE)
         raise ConfigurationError(
             f"{self.place}: the server does not check the SHA-256 of what it is sent, so that what arrives broken "
-            "would be stored (Ceph 18.2 does not either); use a server with checksums (AWS, SeaweedFS, Ceph 20)"
+            f"would be stored (Ceph 18.2 does not either); use another ({GOOD})"
         )
 
     def create(self, key: str, content: bytes | Path, sha256: str) -> bool:
@@ -182,7 +186,7 @@ class S3Store:
         """Replace the version `expected` (None: no object yet); False, and nothing done, where it is another now."""
         condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}
         with self._explained(f"change {key}"):
-            return self._put_if(self._full(key), content, **condition)
+            return self._put_if(self._full(key), content, _sha256(content), **condition)
 
     def remove(self, key: str) -> None:
         """Delete an object, if it is there."""
@@ -196,16 +200,27 @@ class S3Store:
             found = abandon(self._client, self._location.bucket, self._full(prefix), before, dry_run=dry_run)
         return [replace(each, key=each.key[own:]) for each in found]
 
-    def _put_if(self, key: str, content: bytes, **condition: str) -> bool:
-        """Whether the condition held. To If-Match on a key that is not there, AWS answers 404, others 412."""
-        checksum = _checksum(hashlib.sha256(content).hexdigest())
+    def _put_if(self, key: str, content: bytes | Path, sha256: str, **condition: str) -> bool:
+        """Whether the condition held. To If-Match on a key that is not there, AWS answers 404, others 412.
+
+        Where writers meet, AWS and Ceph answer some of them 409, which says nothing of the condition: they ask again.
+        """
+        refused = FAILED_CONDITION | MISSING if "IfMatch" in condition else FAILED_CONDITION
         try:
-            self._client.put_object(Bucket=self._location.bucket, Key=key, Body=content, **checksum, **condition)
+            for attempt in stamina.retry_context(
+                on=_is_contested, attempts=self._attempts, wait_max=1.0, wait_jitter=0.1
+            ):
+                with attempt:
+                    self._put(key, content, **_checksum(sha256), **condition)
         except ClientError as error:
-            if _code(error) in FAILED_CONDITION | MISSING:
+            if _code(error) in refused:
                 return False
             raise
         return True
+
+    def _put(self, key: str, content: bytes | Path, **headers: str) -> None:
+        with content.open("rb") if isinstance(content, Path) else nullcontext(content) as body:
+            self._client.put_object(Bucket=self._location.bucket, Key=key, Body=body, **headers)
 
     def _full(self, key: str) -> str:
         prefix = self._location.prefix.strip("/")
@@ -217,12 +232,7 @@ class S3Store:
             return False
         if isinstance(content, Path) and content.stat().st_size > self._part_bytes:
             return self._create_in_parts(target, content, sha256)
-        if isinstance(content, Path):
-            with content.open("rb") as handle:
-                self._client.put_object(**target, Body=handle, IfNoneMatch="*", **_checksum(sha256))
-        else:
-            self._client.put_object(**target, Body=content, IfNoneMatch="*", **_checksum(sha256))
-        return True
+        return self._put_if(target["Key"], content, sha256, IfNoneMatch="*")
 
     def _has(self, target: dict[str, str]) -> bool:
         try:
@@ -350,6 +360,15 @@ def _is_loopback(endpoint: str) -> bool:
 
 def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _is_contested(error: Exception) -> bool:
+    """Whether somebody else was writing the same object, so that nothing was decided."""
+    return isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] == 409
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _checksum(sha256: str) -> dict[str, str]:

@@ -8,15 +8,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from stages.publish.location import Keys, Location
 from stages.publish.s3 import S3Store
 from stages.publish.seaweed import Server
-from stages.shared.errors import BudgetError, ConfigurationError, PipelineError, TransientError
+from stages.shared.errors import BudgetError, ConfigurationError, ConflictError, PipelineError, TransientError
 
 KEYS = Keys("key", "secret", "$KEY and $SECRET")
 
@@ -95,7 +97,7 @@ def unused_port() -> int:
 
 
 @contextmanager
-def misbehaving(respond: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[S3Store]:
+def misbehaving(respond: Callable[[BaseHTTPRequestHandler], None], attempts: int = 1) -> Iterator[S3Store]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             respond(self)
@@ -107,6 +109,9 @@ def misbehaving(respond: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[S
         def do_DELETE(self) -> None:
             respond(self)
 
+        def do_HEAD(self) -> None:
+            failing(404, "NoSuchKey")(self)
+
         def log_message(self, *_: object) -> None:
             pass
 
@@ -114,7 +119,8 @@ def misbehaving(respond: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[S
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield S3Store(Location(f"http://127.0.0.1:{server.server_port}", "b", "", "us-east-1"), KEYS, attempts=1)
+            location = Location(f"http://127.0.0.1:{server.server_port}", "b", "", "us-east-1")
+            yield S3Store(location, KEYS, attempts=attempts)
         finally:
             server.shutdown()
             thread.join()
@@ -126,7 +132,8 @@ def failing(status: int, code: str) -> Callable[[BaseHTTPRequestHandler], None]:
         request.send_response(status)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
-        request.wfile.write(body)
+        if request.command != "HEAD":
+            request.wfile.write(body)
 
     return respond
 
@@ -189,6 +196,53 @@ def test_a_server_that_refuses_what_holds_is_refused() -> None:
 
     with misbehaving(respond) as store, pytest.raises(ConfigurationError, match="refuses If-Match even where it holds"):
         store.probe()
+
+
+def in_turn(*answers: Callable[[BaseHTTPRequestHandler], None]) -> Callable[[BaseHTTPRequestHandler], None]:
+    left = iter(answers)
+    return lambda request: next(left)(request)
+
+
+CONTESTED = failing(409, "ConcurrentModification")
+HELD, FAILED = succeed, failing(412, "PreconditionFailed")
+
+
+@pytest.mark.parametrize(("decision", "won"), [(HELD, True), (FAILED, False)])
+def test_writers_that_meet_ask_again_who_has_won(
+    decision: Callable[[BaseHTTPRequestHandler], None], won: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    for content in (b"x", tmp_path / "file"):
+        with misbehaving(in_turn(CONTESTED, CONTESTED, decision), attempts=3) as store:
+            assert store.create("key", content, digest(b"x")) is won
+    with misbehaving(in_turn(CONTESTED, CONTESTED, decision), attempts=3) as store:
+        assert store.swap("key", b"x", '"version"') is won
+
+
+def test_writers_that_never_stop_meeting_are_told() -> None:
+    with (
+        misbehaving(in_turn(CONTESTED, CONTESTED), attempts=2) as store,
+        pytest.raises(ConflictError, match="somebody else is writing the same object"),
+    ):
+        store.swap("key", b"x", None)
+
+
+def listing_uploads_of_the_bucket_only(request: BaseHTTPRequestHandler) -> None:
+    """As MinIO does, which takes a prefix for a whole key."""
+    asked = parse_qs(urlsplit(request.path).query, keep_blank_values=True)
+    upload = "<Upload><Key>{}</Key><UploadId>1</UploadId><Initiated>2020-01-01T00:00:00Z</Initiated></Upload>"
+    found = "" if asked.get("prefix") != [""] else upload.format("sha256/x") + upload.format("elsewhere/x")
+    body = f"<R><IsTruncated>false</IsTruncated>{'' if 'uploadId' in asked else found}</R>".encode()
+    request.send_response(200)
+    request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+    request.wfile.write(body)
+
+
+def test_unfinished_uploads_are_found_where_they_are_listed_by_bucket_only() -> None:
+    with misbehaving(listing_uploads_of_the_bucket_only) as store:
+        found = store.abandon("sha256/", datetime.now(UTC), dry_run=True)
+    assert [stored.key for stored in found] == ["sha256/x"]
 
 
 def is_conditional(request: BaseHTTPRequestHandler) -> bool:
