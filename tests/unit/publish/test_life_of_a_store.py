@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,10 @@ from stages.publish.channels import (
 from stages.publish.fetch import fetch_release, list_releases, verify_stored
 from stages.publish.folder import FolderStore
 from stages.publish.garbage import collect
+from stages.publish.location import Location
 from stages.publish.release import publish
+from stages.publish.s3 import S3Store
+from stages.publish.seaweed import Server
 from stages.publish.store import Store
 from stages.shared.errors import ConflictError
 from tests.unit.publish.small import release_of
@@ -43,12 +48,13 @@ class LifeOfAStore(RuleBasedStateMachine):
     """Publish, promote from a position that may be stale, roll back, verify, collect; die at any write."""
 
     dying: Any
+    opened: Callable[[Path], Store]
     published = Bundle("published")
 
     @initialize()
     def found(self) -> None:
         self.root = Path(tempfile.mkdtemp())
-        self.store = FolderStore(self.root)
+        self.store = self.opened(self.root)
         self.positions: dict[str, Position] = {}
         self.acknowledged: list[Event] = []
         self.committed: set[str] = set()
@@ -122,10 +128,22 @@ class LifeOfAStore(RuleBasedStateMachine):
                 fetch_release(self.store, history[-1].digest, Path(folder) / "pulled")
 
 
-def test_a_store_stays_whole_whatever_happens_to_it(dying: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.fsync", lambda number: None)
-    machine = type("Life", (LifeOfAStore,), {"dying": dying})
+def live(opened: Callable[[Path], Store], dying: Any, lives: int) -> None:
+    machine = type("Life", (LifeOfAStore,), {"dying": dying, "opened": staticmethod(opened)})
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=60, stateful_step_count=20, deadline=None, suppress_health_check=checks)
+        machine,
+        settings=settings(max_examples=lives, stateful_step_count=20, deadline=None, suppress_health_check=checks),
     )
+
+
+def test_a_store_stays_whole_whatever_happens_to_it(dying: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda number: None)
+    live(FolderStore, dying, lives=60)
+
+
+def test_a_store_in_s3_stays_whole_whatever_happens_to_it(dying: Any, server: Server, location: Location) -> None:
+    def opened(root: Path) -> Store:
+        return S3Store(replace(location, prefix=f"{location.prefix}/{root.name}"), server.keys)
+
+    live(opened, dying, lives=3)
