@@ -73,9 +73,10 @@ def _disk_full(error: OSError) -> BudgetError:
 
 
 def _report(name: str, workspace: Workspace, error: PipelineError) -> int:
-    print(f"{name}: {error.kind} error: {error}", file=sys.stderr)
+    said = str(error).encode(errors="replace").decode()  # a file's name need not be UTF-8, and JSON must
+    print(f"{name}: {error.kind} error: {said}", file=sys.stderr)
     try:
-        write_json(workspace.errors(name), {"kind": error.kind, "message": str(error), "retryable": error.retryable})
+        write_json(workspace.errors(name), {"kind": error.kind, "message": said, "retryable": error.retryable})
     except OSError as second:
         print(f"{name}: could not keep the error for the flow: {second}", file=sys.stderr)
     return error.exit_code

@@ -68,6 +68,14 @@ def test_a_failure_is_one_message_an_exit_code_and_a_file_for_the_flow(
     assert left == {"kind": error.kind, "message": str(error), "retryable": retryable}
 
 
+def test_a_failure_is_told_though_it_names_a_file_that_is_no_utf_8(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_stage("ingest", raising(ConfigurationError("caf\udce9.pem")), ["--params", PARAMS]) == 2
+    assert "caf?.pem" in capsys.readouterr().err
+    assert json.loads(workspace.errors("ingest").read_text())["message"] == "caf?.pem"
+
+
 def test_a_success_clears_the_former_error(workspace: Workspace) -> None:
     run_stage("ingest", raising(DataError("row 7")), ["--params", PARAMS])
     run_stage("ingest", lambda params, place: None, ["--params", PARAMS])
