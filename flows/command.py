@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from flows.estimate import Expected
 
 INTERRUPTED = 130
+STOP_SECONDS = {signal.SIGTERM: 30.0, signal.SIGKILL: 5.0}
+"""For a module to unwind. SIGTERM, since Python answers SIGINT with a traceback until the module listens."""
 P = ParamSpec("P")
 ORDER = (
     "run", "plan", "use", "status", "metrics", "ask", "serve", "releases", "show", "history", "promote", "rollback",
@@ -105,12 +108,24 @@ def enter_root() -> Path:
 def run_module(module: str, *arguments: str, here: bool = False) -> NoReturn:
     """Run a module of `stages` in a process of its own, and leave with its exit code.
 
-    It runs in the repository, or `here`: in the folder where the user stands, since that is where named paths begin.
+    It runs in the repository, or `here`: in the folder where the user stands, since that is where named paths begin. A
+    Ctrl-C reaches this process alone, which ends the other and waits for it.
     """
     from flows import dvc
+    from stages.shared.processes import die_with_parent, end
 
     folder, command = None if here else dvc.find_root(Path.cwd()), [sys.executable, "-m", module, *arguments]
-    raise typer.Exit(subprocess.run(command, cwd=folder, env=dvc.environment(), check=False).returncode)
+    process = subprocess.Popen(
+        command, cwd=folder, env=dvc.environment(), start_new_session=True, preexec_fn=die_with_parent
+    )
+    try:
+        raise typer.Exit(process.wait())
+    except KeyboardInterrupt:
+        end(process, STOP_SECONDS)
+        code = process.poll()
+        if code is None or code < 0:  # it had not come so far as to say so
+            raise
+        raise typer.Exit(code) from None
 
 
 def become_module(module: str, *arguments: str) -> NoReturn:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ from typing import Any
 from stages.evaluate.calibration import TABLE
 from stages.evaluate.frontier import NOBODY, hull
 from stages.evaluate.methods import describe
-from stages.shared.entry import INTERRUPTED
-from stages.shared.errors import ConfigurationError, IntegrityError, PipelineError
+from stages.shared.entry import run_command
+from stages.shared.errors import ConfigurationError, IntegrityError
 from stages.shared.files import atomic_path, read_json, write_text, writing
 
 VEGA_LITE = "5.21"
@@ -51,17 +50,14 @@ class Shown:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, draw, name the files; return the exit code."""
     given = _parser().parse_args(argv)
-    try:
+
+    def _work() -> None:
         shown = read_shown(given.run / "metrics" / "evaluate.json")
         with writing(given.folder):
             drawn = draw(shown, given.folder)
         print(*drawn, sep="\n")
-    except PipelineError as error:
-        print(f"pointsman: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0
+
+    return run_command(_work)
 
 
 def read_shown(path: Path) -> Shown:

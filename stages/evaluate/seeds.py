@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from stages.evaluate.diff.compare import ROUTER, Sureness, obstacles
 from stages.evaluate.diff.run import Episodes, Run, read_run
 from stages.evaluate.diff.text import plain, table
 from stages.evaluate.statistics import Resamples, Values
-from stages.shared.entry import INTERRUPTED
-from stages.shared.errors import ConfigurationError, PipelineError
+from stages.shared.entry import run_command
+from stages.shared.errors import ConfigurationError
 
 SEEDS = ("train.seed", "evaluate.seed")
 """What may differ between runs that are pooled."""
@@ -57,16 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = [
         name or str(folder) for folder, name in zip(given.runs, [*given.name, *[""] * len(given.runs)], strict=False)
     ]
-    try:
+
+    def _work() -> None:
         runs = [read_run(folder, name) for folder, name in zip(given.runs, names, strict=True)]
         found = pool(runs, sureness(runs[0]))
-    except PipelineError as error:
-        print(f"pointsman: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    print(json.dumps(asdict(found), indent=2, allow_nan=False) if given.json else text(found))
-    return 0
+        print(json.dumps(asdict(found), indent=2, allow_nan=False) if given.json else text(found))
+
+    return run_command(_work)
 
 
 def pool(runs: Sequence[Run], how: Sureness) -> Pool:

@@ -28,19 +28,33 @@ def run_stage(name: str, work: Callable[[Params, Workspace], None], argv: Sequen
     path = _parse(name, argv)
     workspace = Workspace(Path.cwd())
     workspace.errors(name).unlink(missing_ok=True)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _unwind)
+    _unwind_when_stopped()
     try:
         work(load_params(path), workspace)
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; nothing is lost, the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted(name)
     except PipelineError as error:
         return _report(name, workspace, error)
     except OSError as error:
         if error.errno not in FULL:
             raise
         return _report(name, workspace, _disk_full(error))
+    return 0
+
+
+def run_command(work: Callable[[], None]) -> int:
+    """Run what a command does that is no stage's work, and return its exit code.
+
+    A PipelineError becomes a message on stderr. SIGTERM unwinds like Ctrl-C.
+    """
+    _unwind_when_stopped()
+    try:
+        work()
+    except KeyboardInterrupt:
+        return _interrupted("pointsman")
+    except PipelineError as error:
+        print(f"pointsman: {error}", file=sys.stderr)
+        return error.exit_code
     return 0
 
 
@@ -61,6 +75,16 @@ def _parse(name: str, argv: Sequence[str] | None) -> Path:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameters (default: %(default)s)")
     path: Path = parser.parse_args(argv).params
     return path
+
+
+def _unwind_when_stopped() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _unwind)
+
+
+def _interrupted(name: str) -> int:
+    print(f"{name}: interrupted; nothing is lost, the same command goes on from here", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _unwind(number: int, frame: FrameType | None) -> None:

@@ -15,25 +15,22 @@ from stages.evaluate.diff.page import render
 from stages.evaluate.diff.prices import read_prices, reprice
 from stages.evaluate.diff.run import Run, read_run
 from stages.evaluate.diff.text import markdown
-from stages.shared.entry import INTERRUPTED
-from stages.shared.errors import ConfigurationError, PipelineError
+from stages.shared.entry import run_command
+from stages.shared.errors import ConfigurationError
 from stages.shared.files import write_text, writing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, compare, print; return the exit code."""
     given = _parser().parse_args(argv)
-    try:
+
+    def _work() -> None:
         runs = [read_run(folder, name or str(folder)) for folder, name in _folders(given)]
         (before, after), note = at_prices(runs, given.prices, given.method) if given.prices else (runs, "")
         found = compare(before, after, given.method, given.force, sureness(after))
         show(replace(found, repriced=note), given)
-    except PipelineError as error:
-        print(f"pointsman: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0
+
+    return run_command(_work)
 
 
 def show(diff: Diff, given: argparse.Namespace) -> None:

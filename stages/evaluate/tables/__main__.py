@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +12,8 @@ from stages.evaluate.routers.catalogue import FITS, LOOK, SLOW
 from stages.evaluate.routers.encoder import Kept, minilm
 from stages.evaluate.tables.contest import Standing, hold
 from stages.evaluate.tables.read import read_records_folder
-from stages.shared.entry import INTERRUPTED
-from stages.shared.errors import ConfigurationError, PipelineError
+from stages.shared.entry import run_command
+from stages.shared.errors import ConfigurationError
 from stages.shared.params import EvaluateParams
 from stages.shared.params.evaluate import Method, known_method
 from stages.shared.workspace import Workspace
@@ -25,18 +24,15 @@ HEADINGS = ("method", "accuracy", "interval", "cost", "AIQ", "APGR", "CPT", "ent
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, fit, print; return the exit code."""
     given = _parser().parse_args(argv)
-    try:
+
+    def _work() -> None:
         methods = chosen(given.methods)
         table = read_records_folder(given.folder, given.seed, given.without)
         encode = Kept(minilm, Workspace(Path.cwd()).state / "embeddings")
         standing = hold(table, methods, encode, EvaluateParams(seed=given.seed))
-    except PipelineError as error:
-        print(f"pointsman: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    print(json.dumps(asdict(standing), indent=2) if given.json else text(standing))
-    return 0
+        print(json.dumps(asdict(standing), indent=2) if given.json else text(standing))
+
+    return run_command(_work)
 
 
 def chosen(names: str) -> tuple[Method, ...]:

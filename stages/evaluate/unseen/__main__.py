@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -28,9 +27,8 @@ from stages.evaluate.unseen.shots import Shots, draw_shots
 from stages.evaluate.unseen.text import markdown
 from stages.evaluate.unseen.trial import Played, Trial, play_case, score_cases
 from stages.shared.artifacts import verify_manifest
-from stages.shared.entry import INTERRUPTED
+from stages.shared.entry import run_command
 from stages.shared.episode.roster import read_descriptors
-from stages.shared.errors import PipelineError
 from stages.shared.params import Params, load_params
 from stages.shared.pool.candidate import Candidate, Descriptor
 from stages.shared.pool.serving import serve
@@ -42,15 +40,12 @@ from stages.shared.workspace import Workspace
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, play, print; return the exit code."""
     given = _parser().parse_args(argv)
-    try:
+
+    def _work() -> None:
         trial = hold(load_params(), Workspace(Path.cwd()), given)
-    except PipelineError as error:
-        print(f"pointsman: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    print(json.dumps(trial.to_json(), indent=2, allow_nan=False) if given.json else markdown(trial))
-    return 0
+        print(json.dumps(trial.to_json(), indent=2, allow_nan=False) if given.json else markdown(trial))
+
+    return run_command(_work)
 
 
 def hold(params: Params, workspace: Workspace, given: argparse.Namespace) -> Trial:
