@@ -54,7 +54,7 @@ locals {
 data "aws_iam_policy_document" "publisher" {
   statement {
     sid       = "List"
-    actions   = ["s3:ListBucket", "s3:GetBucketLocation"]
+    actions   = ["s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"]
     resources = [aws_s3_bucket.releases.arn]
   }
   statement {

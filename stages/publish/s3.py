@@ -131,10 +131,9 @@ class S3Store:
         return str(self._client.get_object(Bucket=self._location.bucket, Key=key)["ETag"])
 
     def _probe_checksums(self) -> None:
-        target = {"Bucket": self._location.bucket, "Key": self._full(UNTRUE)}
         try:
             with self._explained("try checksums"):
-                self._client.put_object(**target, Body=b"", **_checksum(hashlib.sha256(b"else").hexdigest()))
+                self._put_if(self._full(UNTRUE), b"", _sha256(b"else"), IfNoneMatch="*")
         except IntegrityError:
             return
         self.remove(UNTRUE)

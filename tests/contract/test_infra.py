@@ -27,11 +27,21 @@ NEVER_RAN = [
 WHO = {
     "publisher": {
         "s3:ListBucket", "s3:GetBucketLocation", "s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload",
-        "s3:ListMultipartUploadParts", "s3:DeleteObject", "kms:Decrypt", "kms:GenerateDataKey",
+        "s3:ListBucketMultipartUploads", "s3:ListMultipartUploadParts", "s3:DeleteObject", "kms:Decrypt",
+        "kms:GenerateDataKey",
     },
     "reader": {"s3:ListBucket", "s3:GetBucketLocation", "s3:GetObject", "kms:Decrypt"},
 }  # fmt: skip
 """Policy in Terraform -> all that it allows."""
+ACTIONS = {
+    "list_objects_v2": "s3:ListBucket", "get_object": "s3:GetObject", "head_object": "s3:GetObject",
+    "put_object": "s3:PutObject", "delete_object": "s3:DeleteObject", "create_multipart_upload": "s3:PutObject",
+    "upload_part": "s3:PutObject", "complete_multipart_upload": "s3:PutObject",
+    "abort_multipart_upload": "s3:AbortMultipartUpload", "list_parts": "s3:ListMultipartUploadParts",
+    "list_multipart_uploads": "s3:ListBucketMultipartUploads",
+}  # fmt: skip
+"""Call of boto3 -> what AWS wants of whoever makes it (Service Authorization Reference, Amazon S3)."""
+OWN_SERVER_ONLY = {"create_bucket"}
 
 
 def terraform(kind: str, name: str) -> str:
@@ -164,6 +174,13 @@ def test_who_publishes_and_who_serves_may_do_in_the_bucket_what_they_do_and_no_m
     assert allowed == {f'"{action}"' for action in WHO[who]}
     places = {place for found in re.findall(r"resources\s+= \[(.*?)\]", policy) for place in found.split(", ")}
     assert places == {"aws_s3_bucket.releases.arn", '"${local.prefix}/*"', "aws_kms_key.releases.arn"}
+
+
+def test_who_publishes_may_make_every_call_that_the_store_makes() -> None:
+    """Without one of them, a publisher that was killed would begin anew, and what it left would never be collected."""
+    code = "".join((ROOT / "stages/publish" / f"{name}.py").read_text() for name in ("s3", "multipart", "ranges"))
+    calls = {*re.findall(r"client\.(\w+)\(", code), *re.findall(r"get_paginator\(\"(\w+)\"\)", code)}
+    assert {ACTIONS[call] for call in calls - {"get_paginator"} - OWN_SERVER_ONLY} <= WHO["publisher"]
 
 
 def test_the_bucket_keeps_versions_and_refuses_to_write_without_a_condition_or_without_tls() -> None:

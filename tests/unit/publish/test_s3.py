@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from botocore.awsrequest import AWSPreparedRequest
 
 from stages.publish.location import Keys, Location
 from stages.publish.s3 import S3Store
@@ -264,6 +265,23 @@ def test_a_server_that_ignores_checksums_is_refused_and_keeps_nothing() -> None:
     ):
         store.probe()
     assert removed == ["/b/checksums"]
+
+
+def test_nothing_is_written_without_a_condition(store: S3Store, tmp_path: Path) -> None:
+    """A bucket may refuse all that is (infra/terraform/policies.tf does), what the probe writes too."""
+    written: list[bool] = []
+
+    def note(request: AWSPreparedRequest, **_: object) -> None:
+        written.append(bool({"If-Match", "If-None-Match"} & {*request.headers}))
+
+    store._client.meta.events.register("before-send.s3.PutObject", note)
+    path = tmp_path / "small.json"
+    path.write_bytes(b"{}")
+    store.probe()
+    assert store.create("small", path, digest(b"{}"))
+    assert store.swap("pointer", b"x", None)
+    assert len(written) >= 6
+    assert all(written)
 
 
 def test_keys_that_may_not_write_are_found_by_the_probe(reader: S3Store) -> None:
