@@ -5,7 +5,8 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
-PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
+# A test that hangs says where and fails: nobody else would learn which it was.
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder -o faulthandler_timeout=480 -o faulthandler_exit_on_timeout=true
 # One thread a process: on few cores, two OpenMP pools starve each other. Idle threads sleep: spinning starves others.
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE

@@ -185,7 +185,7 @@ def test_memory_that_no_bench_measured_is_that_of_the_last_run(root: Path) -> No
 
 def test_the_memory_of_a_stage_is_that_of_all_its_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.memory.EVERY_S", 0.0)
-    hold = "import sys; held = b'x' * (64 << 20); print(); sys.stdin.read()"
+    hold = "import sys; held = b'x' * (64 << 20); print(flush=True); sys.stdin.read()"
     with ExitStack() as stack:
 
         def held() -> None:
