@@ -100,6 +100,12 @@ def unused_port() -> int:
 @contextmanager
 def misbehaving(respond: Callable[[BaseHTTPRequestHandler], None], attempts: int = 1) -> Iterator[S3Store]:
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # which lets a client send a body at once; else it waits for a second
+
+        def send_response(self, code: int, message: str | None = None) -> None:
+            super().send_response(code, message)
+            self.send_header("Connection", "close")
+
         def do_GET(self) -> None:
             respond(self)
 
