@@ -66,7 +66,10 @@ def bring(store: Store, digest: str, folder: Path, signed: Signed | None = None)
     """
     try:
         if folder.exists() and not (folder.is_dir() and (is_release(folder) or not any(folder.iterdir()))):
-            raise ConfigurationError(f"{folder} holds something else than a release; choose another: --to FOLDER")
+            raise ConfigurationError(
+                f"{folder} holds something else than a release, or a damaged one; remove it, or choose another: "
+                "--to FOLDER"
+            )
         if not holds(folder, digest):
             fetch_release(store, digest, folder, signed)
         elif signed is not None:
